@@ -1,0 +1,1 @@
+"""What the bot imports: standard library and duckdb only, Python 3.9 syntax."""

@@ -1,0 +1,101 @@
+"""Errors raised on purpose: each says what happened, with which value, and what to do.
+
+Standard library and Python 3.9 syntax only, because the bot's environment imports this module.
+"""
+
+
+class KStockError(Exception):
+    """Base of every error raised on purpose; the CLI prints it without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, fix: str) -> None:
+        super().__init__(f"{what}\n  fix: {fix}")
+        self.what = what
+        self.fix = fix
+
+
+class ConfigError(KStockError):
+    """A setting or option has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class DataNotReady(KStockError):
+    """The data needed for the asked session are absent or incomplete."""
+
+    exit_code = 3
+
+
+class AuditFailed(KStockError):
+    """An audit of severity `fail` returned offending rows."""
+
+    exit_code = 4
+
+
+class StalePredictions(KStockError):
+    """The newest publication is older than the caller accepts."""
+
+    exit_code = 5
+
+
+class WarehouseLocked(KStockError):
+    """Another process is writing the store."""
+
+    exit_code = 6
+
+
+class SourceError(KStockError):
+    """A source folder or file cannot be read as what it should be."""
+
+    exit_code = 7
+
+
+class RowsRefused(KStockError):
+    """More rows of a source break the table contract than may be set aside."""
+
+    exit_code = 8
+
+
+class StoreIncompatible(KStockError):
+    """The store was made by a newer version, or is no store."""
+
+    exit_code = 9
+
+
+class ModelRefused(KStockError):
+    """A model does not fit the features, or its files are not the ones that were saved."""
+
+    exit_code = 10
+
+
+class NoChampion(KStockError):
+    """No model version has been promoted yet."""
+
+    exit_code = 11
+
+
+class DiskFull(KStockError):
+    """The disk has no room for what had to be written."""
+
+    exit_code = 12
+
+
+class NoPublication(KStockError):
+    """There is no readable publication at the given path."""
+
+    exit_code = 13
+
+
+class NotEnoughHistory(KStockError):
+    """Too few sessions are stored to train or to validate honestly."""
+
+    exit_code = 14
+
+
+class SqlContractError(KStockError):
+    """A statement under sql/ does not match its own header."""
+
+
+class NoMemberScored(KStockError):
+    """None of the ensemble's members produced a score."""

@@ -1,0 +1,70 @@
+"""Files that are written whole or not at all, and their digests."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kstock_batch.errors import DiskFull
+
+
+@contextmanager
+def disk_full_is_named(path: Path) -> Iterator[None]:
+    """Translate "no space left on device" into one sentence that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise disk_full(path) from error
+
+
+def disk_full(path: Path) -> DiskFull:
+    """Return the error for a full disk at ``path``."""
+    return DiskFull(f"no space left on the disk of {path}", fix="free some room there, then run the same command again")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename_into_place(temp: Path, path: Path) -> None:
+    """Replace ``path`` by the finished file ``temp``: a reader sees the old bytes or the new, never half."""
+    with disk_full_is_named(path):
+        fd = os.open(temp, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temp, path)
+        fsync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path``, then rename it into place."""
+    with disk_full_is_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temp = Path(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+            temp.chmod(0o644)  # mkstemp makes 0600: the bot may run as another user
+            rename_into_place(temp, path)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,164 @@
+"""Ingest: source rows become raw rows. All of a folder is upserted in one transaction, or none of it.
+
+Rows that break a rule of their table go to quarantine with the rule's name. A few are life; more than
+``max_rejected_share`` of a file is a broken source, which is refused whole.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from kstock_batch.errors import RowsRefused
+from kstock_batch.ingest.sources.files import Dataset, locate
+from kstock_batch.market.sessions import cutoff_at, krx_sessions, seoul_date
+from kstock_batch.market.tables import Rule, Table, rules_for
+from kstock_batch.settings import Settings
+from kstock_batch.store.ledger import Run
+from kstock_batch.store.warehouse import Warehouse
+
+CALENDAR_START = date(2010, 1, 1)
+CALENDAR_AHEAD = timedelta(days=200)
+
+Advance = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """What became of one file's rows in one table."""
+
+    table: str
+    file: str
+    n_read: int
+    n_new: int
+    n_changed: int
+    n_rejected: int
+    reasons: dict[str, int]
+
+    def row(self) -> dict[str, Any]:
+        """Return it as a row to print."""
+        reasons = ", ".join(f"{rule} {n}" for rule, n in sorted(self.reasons.items()))
+        unchanged = self.n_read - self.n_new - self.n_changed - self.n_rejected
+        return {
+            "table": self.table,
+            "file": self.file,
+            "read": self.n_read,
+            "new": self.n_new,
+            "changed": self.n_changed,
+            "unchanged": unchanged,
+            "rejected": self.n_rejected,
+            "reasons": reasons or None,
+        }
+
+
+def ingest_files(
+    warehouse: Warehouse,
+    folder: Path,
+    mapping: tuple[Dataset, ...],
+    *,
+    settings: Settings,
+    run: Run,
+    advance: Advance = lambda _: None,
+) -> list[Upserted]:
+    """Upsert every mapped file of ``folder``; return what happened to each one's rows."""
+    now, found = run.started_at, locate(folder, mapping)
+    done: list[Upserted] = []
+    with warehouse.transaction() as con:
+        sessions = extend_calendar(con, now)
+        for dataset, path in found:
+            advance(f"{path.name} → {dataset.table.name}")
+            with run.stage(f"ingest {dataset.table.name} from {path.name}") as stage:
+                rows = dataset.read(path)
+                good, bad = judge(rows, rules_for(dataset.table, sessions=sessions, today=seoul_date(now)))
+                _refuse_if_too_many(bad, rows.height, path, dataset.table, settings)
+                _quarantine(con, bad, dataset, run)
+                n_new, n_changed = _upsert(con, dataset.table, good, run)
+                reasons = Counter(bad["rule"].to_list())
+                done.append(
+                    Upserted(dataset.table.name, path.name, rows.height, n_new, n_changed, bad.height, dict(reasons))
+                )
+                stage.n_rows = rows.height
+    return done
+
+
+def extend_calendar(con: duckdb.DuckDBPyConnection, now: datetime) -> list[date]:
+    """Make raw_calendar reach well past ``now`` and return its sessions."""
+    known = [row[0] for row in con.execute("SELECT session FROM raw_calendar ORDER BY session").fetchall()]
+    until = seoul_date(now) + CALENDAR_AHEAD
+    if known and known[-1] >= until - timedelta(days=30):
+        return known
+    sessions = krx_sessions(CALENDAR_START, until)
+    rows = pl.DataFrame(
+        {"session": sessions, "cutoff_at": [cutoff_at(day) for day in sessions]},
+        schema={"session": pl.Date, "cutoff_at": pl.Datetime("us")},
+    )
+    con.execute(
+        "INSERT INTO raw_calendar BY NAME SELECT *, $now AS available_at, $now AS ingested_at FROM rows"
+        " WHERE session NOT IN (SELECT session FROM raw_calendar) ORDER BY session",
+        {"now": now},
+    )
+    return sessions
+
+
+def judge(rows: pl.DataFrame, rules: tuple[Rule, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows that keep every rule, and the others with the name of the first ``rule`` they break."""
+    broken = pl.coalesce(
+        *(pl.when(rule.is_broken.fill_null(False)).then(pl.lit(rule.name)) for rule in rules),
+        pl.lit(None, dtype=pl.String),
+    )
+    judged = rows.with_columns(broken.alias("rule"))
+    return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
+
+
+def _refuse_if_too_many(bad: pl.DataFrame, n_read: int, path: Path, table: Table, settings: Settings) -> None:
+    if bad.height <= settings.max_rejected_share * n_read:
+        return
+    rule, n = Counter(bad["rule"].to_list()).most_common(1)[0]
+    first = bad.filter(pl.col("rule") == rule).drop("rule").row(0, named=True)
+    shown = {key: str(value) if isinstance(value, date) else value for key, value in first.items() if value is not None}
+    raise RowsRefused(
+        f"{path}: {bad.height:,} of {n_read:,} rows break a rule of {table.name}, most often {rule} ({n:,}), e.g. {shown}",
+        fix=f"mend the source; up to {settings.max_rejected_share:.2%} of a file may be set aside (max_rejected_share)",
+    )
+
+
+def _quarantine(con: duckdb.DuckDBPyConnection, bad: pl.DataFrame, dataset: Dataset, run: Run) -> None:
+    """Keep the rejected rows; a dataset ingested twice leaves one copy, told by the last run."""
+    about = {"table": dataset.table.name, "source": dataset.constants["source"]}
+    con.execute("DELETE FROM quarantine WHERE table_name = $table AND source = $source", about)
+    if bad.is_empty():
+        return
+    con.execute(
+        "INSERT INTO quarantine SELECT $run_id, $table, $source, b.rule, to_json(b), $now FROM bad AS b",
+        {**about, "run_id": run.run_id, "now": run.started_at},
+    )
+
+
+def _upsert(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, run: Run) -> tuple[int, int]:
+    """Insert new keys, replace changed rows, leave equal ones alone; return (new, changed)."""
+    values = [name for name in (*table.columns, "source", "available_at") if name not in table.key]
+    on_key = " AND ".join(f"s.{name} = t.{name}" for name in table.key)
+    differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in values)
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE delta AS SELECT s.*, t.rowid AS old_row FROM rows AS s"
+        f" LEFT JOIN {table.name} AS t ON {on_key} WHERE t.rowid IS NULL OR {differs}"
+    )
+    counts = con.execute("SELECT count(*) FILTER (old_row IS NULL), count(old_row) FROM delta").fetchall()
+    con.execute(f"DELETE FROM {table.name} WHERE rowid IN (SELECT old_row FROM delta WHERE old_row IS NOT NULL)")
+    con.execute(
+        f"INSERT INTO {table.name} BY NAME SELECT * EXCLUDE (old_row), $now AS ingested_at FROM delta"
+        f" ORDER BY {', '.join(table.key)}",
+        {"now": run.started_at},
+    )
+    con.execute(
+        "INSERT INTO feature_due SELECT $table, min((available_at + INTERVAL 9 HOUR)::DATE), $run_id FROM delta"
+        " HAVING count(*) > 0",
+        {"table": table.name, "run_id": run.run_id},
+    )
+    con.execute("DROP TABLE delta")
+    return int(counts[0][0]), int(counts[0][1])

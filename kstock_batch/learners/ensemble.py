@@ -1,0 +1,43 @@
+"""The blend of the members' probabilities, by name; an absent member is absent, never 0.5."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kstock_batch.errors import NoMemberScored
+from kstock_batch.learners.base import Probabilities
+
+WEIGHTS: Mapping[str, float] = {"lgbm": 0.35, "xgb": 0.30, "lstm": 0.35}
+WEIGHTS_WITHOUT_LSTM: Mapping[str, float] = {"lgbm": 0.55, "xgb": 0.45}
+
+
+def blend(members: Mapping[str, ArrayLike | None], weights: Mapping[str, float] = WEIGHTS) -> Probabilities:
+    """Return the weighted mean probability, shape (N,), over the members present in each row.
+
+    None is a member absent from all rows, NaN one absent from that row. A row without any member is NaN: the caller
+    must treat it as "no prediction". The bot's own ``WEIGHTS`` bring the bot's own pair for rows that lack only the
+    LSTM; in all other cases the weights of those present are scaled to sum to 1.
+    """
+    if unknown := sorted(members.keys() - weights.keys()):
+        raise ValueError(f"no weight for members {unknown}, only for {sorted(weights)}")
+    scored = {name: np.asarray(p, dtype=np.float64) for name, p in members.items() if p is not None}
+    if not scored:
+        raise NoMemberScored(f"none of {sorted(members)} produced scores", fix="run `kstock-batch models show`")
+    blended = _mean(scored, weights)
+    if dict(weights) == WEIGHTS and WEIGHTS_WITHOUT_LSTM.keys() <= scored.keys():
+        no_lstm = np.isnan(scored["lstm"]) if "lstm" in scored else np.ones_like(blended, dtype=bool)
+        pair = {name: scored[name] for name in WEIGHTS_WITHOUT_LSTM}
+        both = ~np.isnan(list(pair.values())).any(axis=0)
+        blended = np.where(no_lstm & both, _mean(pair, WEIGHTS_WITHOUT_LSTM), blended)
+    return blended
+
+
+def _mean(scored: Mapping[str, Probabilities], weights: Mapping[str, float]) -> Probabilities:
+    """Return the mean over the members that are not NaN, weights scaled to sum to 1 in each row."""
+    names = sorted(scored)
+    p = np.stack([scored[name] for name in names])  # (M, N)
+    weight = np.where(np.isnan(p), 0.0, np.array([weights[name] for name in names])[:, None])
+    total = weight.sum(axis=0)
+    weighted = (weight * np.nan_to_num(p)).sum(axis=0)
+    return np.divide(weighted, total, out=np.full_like(total, np.nan), where=total > 0)

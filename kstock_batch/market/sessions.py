@@ -1,0 +1,69 @@
+"""The exchange's sessions: which days traded, and when a session's data may be used.
+
+Seoul has had no daylight saving since 1988, so KST is UTC+9 throughout.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+from kstock_batch.errors import DataNotReady
+
+KST_OFFSET = timedelta(hours=9)
+CUTOFF = time(18, 30)  # KST: prices are final from 15:45, investor flows from 18:10
+
+# Closures that exchange_calendars' XKRX (4.13.2) lists as sessions: the local elections, and Constitution Day,
+# a public holiday again since 2026.
+CLOSURES = frozenset({date(2026, 6, 3), date(2026, 7, 17)})
+
+
+def to_utc(day: date, at: time) -> datetime:
+    """Return the UTC instant (naive, as the store keeps it) of a wall-clock time in Seoul."""
+    return datetime.combine(day, at) - KST_OFFSET
+
+
+def cutoff_at(session: date) -> datetime:
+    """Return the UTC instant after which nothing is known to the night of ``session``."""
+    return to_utc(session, CUTOFF)
+
+
+def seoul_date(instant: datetime) -> date:
+    """Return the calendar date in Seoul at a naive UTC instant."""
+    return (instant + KST_OFFSET).date()
+
+
+def krx_sessions(start: date, end: date) -> list[date]:
+    """Return every KRX session in [start, end], oldest first."""
+    import exchange_calendars  # costs 0.6 s: the nightly path reads the store's raw_calendar instead
+
+    # The calendar computes its own bounds from the clock unless both are given; so the same call gives the same days.
+    calendar = exchange_calendars.get_calendar("XKRX", start=start.isoformat(), end=end.isoformat())
+    return [day for stamp in calendar.sessions if (day := stamp.date()) not in CLOSURES]
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """An ordered list of sessions with arithmetic on it."""
+
+    days: Sequence[date]
+
+    def __contains__(self, day: date) -> bool:
+        """Return whether the exchange was open on ``day``."""
+        at = bisect_left(self.days, day)
+        return at < len(self.days) and self.days[at] == day
+
+    def at_or_before(self, day: date) -> date:
+        """Return ``day``, or the last session before it."""
+        at = bisect_right(self.days, day)
+        if at == 0:
+            raise DataNotReady(f"no session at or before {day} is known", fix="ingest prices that reach back that far")
+        return self.days[at - 1]
+
+    def between(self, start: date, end: date) -> list[date]:
+        """Return the sessions in [start, end]."""
+        return list(self.days[bisect_left(self.days, start) : bisect_right(self.days, end)])
+
+    def age(self, older: date, newer: date) -> int:
+        """Return how many sessions lie in (older, newer]."""
+        return bisect_right(self.days, newer) - bisect_right(self.days, older)

@@ -1,0 +1,189 @@
+"""Contracts of the raw tables: columns, keys, and the rules every row of a source must keep.
+
+A rule is a polars expression that is true for a BAD row. Rows that break one go to quarantine with its name.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import polars as pl
+
+ColumnType = Literal["text", "number", "count", "date", "flag"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something a row may not be; ``is_broken`` is true or null-safe false for each row."""
+
+    name: str
+    is_broken: pl.Expr
+
+
+@dataclass(frozen=True)
+class Table:
+    """One raw table: its columns in order with their types, its key, its rules.
+
+    ``derived`` repairs a source's habits before the rules are asked; ``day`` is the column a row's session stands in.
+    """
+
+    name: str
+    columns: dict[str, ColumnType]
+    key: tuple[str, ...]
+    required: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    derived: dict[str, pl.Expr] = field(default_factory=dict)
+    day: str | None = None
+    on_session: bool = False
+
+
+_C = pl.col
+_TICKER = Rule("ticker_is_not_six_characters", ~_C("ticker").str.contains(r"^[0-9A-Z]{6}$"))
+# A suspended stock is printed with a close but 0 as open, high and low: it traded nowhere but at its last close.
+_SUSPENDED = (_C("volume") == 0) & (_C("open") == 0) & (_C("high") == 0) & (_C("low") == 0)
+
+
+def _last_close_if_suspended(column: str) -> pl.Expr:
+    return pl.when(_SUSPENDED).then(_C("close")).otherwise(_C(column)).alias(column)
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "raw_price",
+            {
+                "ticker": "text",
+                "session": "date",
+                "price_basis": "text",
+                "open": "number",
+                "high": "number",
+                "low": "number",
+                "close": "number",
+                "volume": "count",
+                "traded_value": "number",
+                "change_pct": "number",
+                "shares_outstanding": "count",
+            },
+            key=("ticker", "session", "price_basis"),
+            required=("ticker", "session", "open", "high", "low", "close", "volume"),
+            rules=(
+                _TICKER,
+                Rule("price_is_not_positive", pl.min_horizontal("open", "high", "low", "close") <= 0),
+                Rule("high_below_low", _C("high") < _C("low")),
+                Rule("high_below_open_or_close", _C("high") < pl.max_horizontal("open", "close")),
+                Rule("low_above_open_or_close", _C("low") > pl.min_horizontal("open", "close")),
+                Rule("volume_is_negative", _C("volume") < 0),
+            ),
+            derived={name: _last_close_if_suspended(name) for name in ("open", "high", "low")},
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_market_cap",
+            {"ticker": "text", "session": "date", "market_cap": "number", "shares_outstanding": "number"},
+            key=("ticker", "session", "source"),
+            required=("ticker", "session", "market_cap"),
+            rules=(_TICKER, Rule("market_cap_is_not_positive", _C("market_cap") <= 0)),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_listing",
+            {
+                "ticker": "text",
+                "name": "text",
+                "market": "text",
+                "sector": "text",
+                "industry": "text",
+                "is_spac": "flag",
+                "is_preferred": "flag",
+                "first_seen": "date",
+                "last_seen": "date",
+            },
+            key=("ticker",),
+            required=("ticker", "name", "market"),
+            rules=(_TICKER, Rule("unknown_market", ~_C("market").is_in(["KOSPI", "KOSDAQ", "KONEX"]))),
+            # Both are facts of the name and the code, so a source that leaves them out loses nothing:
+            # a SPAC must be named one, and only common shares have codes ending in 0.
+            derived={
+                "is_spac": _C("is_spac").fill_null(_C("name").str.contains("스팩")),
+                "is_preferred": _C("is_preferred").fill_null(~_C("ticker").str.ends_with("0")),
+            },
+        ),
+        Table(
+            "raw_financial",
+            {
+                "ticker": "text",
+                "period_end": "date",
+                "revenue_ytd": "number",
+                "op_income_ytd": "number",
+                "net_income_ytd": "number",
+                "equity": "number",
+                "liabilities": "number",
+                "assets": "number",
+                "debt_ratio": "number",
+            },
+            key=("ticker", "period_end"),
+            required=("ticker", "period_end"),
+            rules=(_TICKER, Rule("known_before_period_end", _C("available_at").dt.date() < _C("period_end"))),
+            day="period_end",
+        ),
+        Table(
+            "raw_valuation",
+            {"ticker": "text", "session": "date", "per": "number", "pbr": "number"},
+            key=("ticker", "session"),
+            required=("ticker", "session"),
+            rules=(_TICKER,),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_flow",
+            {
+                "ticker": "text",
+                "session": "date",
+                "foreign_net": "number",
+                "institution_net": "number",
+                "foreign_holding_pct": "number",
+            },
+            key=("ticker", "session"),
+            required=("ticker", "session"),
+            rules=(_TICKER, Rule("holding_is_no_percentage", ~_C("foreign_holding_pct").is_between(0, 100))),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_market_flow",
+            {"market": "text", "investor": "text", "session": "date", "net_value": "number"},
+            key=("market", "investor", "session"),
+            required=("market", "investor", "session", "net_value"),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_macro",
+            {"series": "text", "event_date": "date", "close": "number"},
+            key=("series", "event_date"),
+            required=("series", "event_date", "close"),
+            day="event_date",
+        ),
+    )
+}
+
+
+def rules_for(table: Table, *, sessions: list[date], today: date) -> tuple[Rule, ...]:
+    """Return the rules of ``table`` in the order they are asked: missing, not finite, its own, its dates, its key."""
+    missing = [Rule(f"{name}_is_missing", _C(name).is_null()) for name in table.required]
+    numbers = [name for name, kind in table.columns.items() if kind == "number"]
+    finite = [Rule(f"{name}_is_not_finite", ~_C(name).is_finite()) for name in numbers]
+    dates: list[Rule] = []
+    if table.day:
+        dates.append(Rule("date_in_the_future", _C(table.day) > today))
+    if table.day and table.on_session:
+        dates.append(Rule("not_a_session", ~_C(table.day).is_in(sessions)))
+    repeated = Rule("duplicate_key", pl.struct(table.key).is_duplicated())
+    return (*missing, *finite, *table.rules, *dates, repeated)
+
+
+UNKNOWN_SINCE = datetime(1900, 1, 1)

@@ -1,0 +1,206 @@
+"""Publishing: the serving file is built beside the target, verified by another process, then renamed into place.
+
+1. The store's connection attaches ``.<target>.building`` and fills it from the statements of sql/serve/.
+2. Checkpointed and detached, it must stand alone: no write-ahead log beside it.
+3. A fresh process that has only duckdb opens it read-only and looks for faults.
+4. fsync, rename, fsync of the folder: a reader sees the old publication or the new, never half.
+
+Any failure leaves the old publication as it was. One process publishes at a time: the store's writer lock sees to that.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from kstock_batch.errors import DataNotReady, KStockError
+from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
+from kstock_batch.store.queries import Query
+from kstock_batch.store.warehouse import Warehouse, _is_disk_full
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+CATALOGUE = "serving"
+# Readable by DuckDB 1.4 and later: 1.4 is the last that runs on Python 3.9, which the bot may still use.
+STORAGE_VERSION = "v1.4.0"
+TABLES = ("prediction", "feature_latest", "run", "calendar")
+VIEWS = ("latest", "ml_predictions", "content_digest")
+VERIFY_SECONDS = 300
+
+# Run by a fresh interpreter: nothing that this process cached, holds open or believes can hide a fault from it.
+_VERIFIER = """
+import json, sys
+import duckdb
+path, statement, digest = json.load(sys.stdin)
+con = duckdb.connect(":memory:")
+con.execute("ATTACH '" + path.replace("'", "''") + "' AS published (READ_ONLY)")
+con.execute("USE published")
+json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
+"""
+
+
+class PublicationRefused(KStockError):
+    """The serving file could not be built, or is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published; ``n_predictions`` counts all sessions in the file."""
+
+    path: Path
+    as_of: date
+    n_predictions: int
+    digest: str
+
+
+def publish(
+    warehouse: Warehouse, target: Path, *, run_id: str, published_at: datetime, model_card: Mapping[str, Any]
+) -> Publication:
+    """Replace ``target`` by a serving file of everything predicted so far.
+
+    ``published_at`` is UTC (naive, as the store keeps it) or carries its zone.
+    """
+    temp = target.with_name(f".{target.name}.building")
+    with _failures_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temp)  # what a killed run left
+        try:
+            publication = _build(warehouse.con, temp, target, run_id, _naive_utc(published_at), model_card)
+            _require_standalone(temp)
+            _verify(temp, publication)
+            temp.chmod(0o644)  # whatever the umask: the bot may run as another user
+            _drop_foreign_log(target)
+            rename_into_place(temp, target)
+        except BaseException:
+            _remove(temp)
+            raise
+    return publication
+
+
+def _build(
+    con: duckdb.DuckDBPyConnection,
+    temp: Path,
+    target: Path,
+    run_id: str,
+    published_at: datetime,
+    model_card: Mapping[str, Any],
+) -> Publication:
+    """Fill ``temp`` and close it."""
+    with _attached(con, temp):
+        for table in TABLES:
+            _create_table(con, table)
+        _create_table(con, "model_card", keys=list(model_card), values=[_json(value) for value in model_card.values()])
+        for view in VIEWS:
+            con.execute(f"CREATE VIEW {CATALOGUE}.{view} AS {Query.load(f'serve/view_{view}').text}")
+        digest = con.execute(f"SELECT digest FROM {CATALOGUE}.content_digest").fetchall()[0][0]
+        facts = {"schema_version": SCHEMA_VERSION, "published_at": published_at, "run_id": run_id, "digest": digest}
+        _create_table(con, "publication", **facts)
+        stated = con.execute(f"SELECT as_of, n_predictions FROM {CATALOGUE}.publication").fetchall()
+        if not stated:
+            raise DataNotReady("the store holds no predictions to publish", fix="run `kstock-batch score`")
+        con.execute(f"CHECKPOINT {CATALOGUE}")
+    as_of, n_predictions = stated[0]
+    return Publication(target, as_of, n_predictions, digest)
+
+
+@contextmanager
+def _attached(con: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    """Attach a new database for the duration of the block."""
+    quoted = str(path).replace("'", "''")
+    con.execute(f"ATTACH '{quoted}' AS {CATALOGUE} (STORAGE_VERSION '{STORAGE_VERSION}')")
+    try:
+        yield
+    finally:
+        con.execute(f"DETACH {CATALOGUE}")
+
+
+def _create_table(con: duckdb.DuckDBPyConnection, name: str, **params: Any) -> None:
+    con.execute(f"CREATE TABLE {CATALOGUE}.{name} AS {Query.load(f'serve/{name}').text}", params)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _naive_utc(instant: datetime) -> datetime:
+    return instant if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
+
+
+def _log_of(path: Path) -> Path:
+    """Return where DuckDB keeps the write-ahead log of a database."""
+    return path.with_name(f"{path.name}.wal")
+
+
+def _remove(temp: Path) -> None:
+    temp.unlink(missing_ok=True)
+    _log_of(temp).unlink(missing_ok=True)
+
+
+def _require_standalone(temp: Path) -> None:
+    """Refuse a file whose last rows are still in a log: the rename would leave them behind."""
+    if _log_of(temp).exists():
+        raise PublicationRefused(
+            f"{_log_of(temp)} remained after the checkpoint, so {temp.name} is not complete",
+            fix="run `kstock-batch score` again; if it remains, report it: nothing else may open that file",
+        )
+
+
+def _drop_foreign_log(target: Path) -> None:
+    """Remove a log beside ``target``: it belongs to the file being replaced and would make the new one unopenable.
+
+    Publications are only ever opened read-only, so it can hold nothing of ours: someone opened the file to write.
+    """
+    if (stale := _log_of(target)).exists():
+        log.warning("removed %s: another program had opened the published file for writing", stale)
+        stale.unlink(missing_ok=True)
+
+
+def _verify(temp: Path, publication: Publication) -> None:
+    """Have a fresh process look for faults in ``temp``."""
+    order = json.dumps([str(temp), Query.load("serve/verify").text, publication.digest])
+    command = [sys.executable, "-P", "-c", _VERIFIER]  # -P: a file called duckdb.py in this folder is not meant
+    done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    if done.returncode:
+        why = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise _refused(publication.path, f"a fresh process cannot read it: {why}")
+    if faults := json.loads(done.stdout):
+        told = "; ".join(f"{fact} should be {wanted} but is {found}" for fact, wanted, found in faults)
+        raise _refused(publication.path, told)
+
+
+def _refused(target: Path, why: str) -> PublicationRefused:
+    return PublicationRefused(
+        f"the new publication for {target} is unsound: {why}",
+        fix="the last publication stays in place; run `kstock-batch audit`, mend what it names, then score again",
+    )
+
+
+@contextmanager
+def _failures_named(target: Path) -> Iterator[None]:
+    """Translate a full disk and a folder that cannot be written into one sentence."""
+    try:
+        with disk_full_is_named(target):
+            yield
+    except duckdb.Error as error:
+        if _is_disk_full(error):
+            raise disk_full(target) from error
+        if isinstance(error, duckdb.IOException):
+            raise _unwritable(target, str(error).splitlines()[0]) from error
+        raise
+    except PermissionError as error:
+        raise _unwritable(target, str(error)) from error
+
+
+def _unwritable(target: Path, why: str) -> PublicationRefused:
+    return PublicationRefused(
+        f"{target} cannot be published: {why}", fix=f"make the folder {target.parent} writable for this user"
+    )

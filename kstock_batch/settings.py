@@ -1,0 +1,119 @@
+"""Settings: one frozen value; defaults < kstock.toml < KSTOCK_* variables < flags."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from kstock_batch.errors import ConfigError
+
+FILE_NAME = "kstock.toml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run may be told; every field is a key of kstock.toml and a KSTOCK_* variable.
+
+    Attributes
+    ----------
+    root : folder that holds ``warehouse/`` and ``models/``
+    threads, memory_limit : what DuckDB may use; "" lets it decide
+    max_rejected_share : a source with a larger share of broken rows is refused whole (0 … 1)
+    min_session_share : a session with fewer rows than this share of the usual count is not ready (0 … 1)
+    max_age_sessions : predictions older than this are stale
+    train_sessions : sessions of history a retrain learns from
+    validation_share : last part of those sessions that judges the model (0 … 1)
+    sequence_stride : every how many sessions of a ticker the LSTM takes a window (1 = all)
+    lstm_epochs : upper bound of the LSTM's passes over its windows
+    tree_rounds : boosting rounds of each tree member
+    seed : of every random choice
+    include_preferred : score preferred shares too
+    """
+
+    root: Path = Path(".")
+    threads: int = 2
+    memory_limit: str = "4GB"
+    max_rejected_share: float = 0.001
+    min_session_share: float = 0.9
+    max_age_sessions: int = 3
+    train_sessions: int = 720
+    validation_share: float = 0.2
+    sequence_stride: int = 5
+    lstm_epochs: int = 10
+    tree_rounds: int = 250
+    seed: int = 20260101
+    include_preferred: bool = False
+
+    @classmethod
+    def load(cls, root: Path, environ: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
+        """Return defaults, overlaid by ``root``/kstock.toml, by KSTOCK_* variables, by flags that were given."""
+        file = root / FILE_NAME
+        given: dict[str, object] = {}
+        if file.exists():
+            try:
+                given = tomllib.loads(file.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{file} is not TOML: {error}", fix="mend that line or delete the file") from error
+        given |= {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
+        given.pop("root", None)  # where the file itself is found: the caller's to decide
+        given |= {key: value for key, value in flags.items() if value is not None}
+        known = {field.name: field.default for field in fields(cls)}
+        if unknown := sorted(given.keys() - known.keys()):
+            raise ConfigError(f"unknown settings {unknown} in {file} or KSTOCK_*", fix=f"use one of {sorted(known)}")
+        typed = {key: _typed(key, value, known[key]) for key, value in given.items()}
+        return cls(**{"root": root, **typed}).checked()  # type: ignore[arg-type]  # _typed gave each its field's type
+
+    def checked(self) -> "Settings":
+        """Return self, or say which value is out of range."""
+        rules = {
+            "threads": 1 <= self.threads <= 1024,
+            "max_rejected_share": 0 <= self.max_rejected_share < 1,
+            "min_session_share": 0 < self.min_session_share <= 1,
+            "max_age_sessions": self.max_age_sessions >= 0,
+            "train_sessions": self.train_sessions >= 60,
+            "validation_share": 0.05 <= self.validation_share <= 0.5,
+            "sequence_stride": self.sequence_stride >= 1,
+            "lstm_epochs": self.lstm_epochs >= 1,
+            "tree_rounds": self.tree_rounds >= 1,
+        }
+        for key, holds in rules.items():
+            if not holds:
+                raise ConfigError(f"{key} = {getattr(self, key)} is out of range", fix=f"give {key} a sensible value")
+        return self
+
+    @property
+    def warehouse(self) -> Path:
+        """Folder of the store, its lock and the serving files."""
+        return self.root / "warehouse"
+
+    @property
+    def store(self) -> Path:
+        """The private database: one writer."""
+        return self.warehouse / "store.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The published file the bot and SQL users read."""
+        return self.warehouse / "serving" / "predictions.duckdb"
+
+    @property
+    def models(self) -> Path:
+        """Folder of model versions and the champion pointer."""
+        return self.root / "models"
+
+
+def _typed(key: str, value: object, default: object) -> object:
+    """Return ``value`` as the type of its default, or say that it is none."""
+    wanted = type(default)
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if isinstance(default, Path):
+            return Path(str(value)).expanduser()
+        if isinstance(default, int) and isinstance(value, float):
+            raise ValueError
+        return wanted(value)  # type: ignore[call-arg]  # int, float or str of a scalar
+    except (ValueError, TypeError, KeyError) as error:
+        name = wanted.__name__
+        raise ConfigError(f"{key} = {value!r} is not of type {name}", fix=f"write it as {name}") from error

@@ -1,0 +1,217 @@
+"""The private store: one writer, migrations forward only, every write a transaction.
+
+DuckDB's own lock is a per-process POSIX lock that vanishes when this process opens and closes the file a second
+time, so ``store.lock`` (flock) is what keeps a second writer out, and nothing here copies or hashes an open store.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import polars as pl
+
+from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
+from kstock_batch.files import disk_full, disk_full_is_named
+from kstock_batch.settings import Settings
+from kstock_batch.store.queries import sql_folder
+
+
+class Warehouse:
+    """An open store; use it as a context manager."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path, lock: int | None) -> None:
+        self.con = con
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Warehouse":
+        """Open the store for writing, create or migrate it, and keep every other writer out until closed."""
+        path = settings.store
+        with disk_full_is_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path.with_suffix(".lock"))
+        try:
+            con = _connect(path, settings, read_only=False)
+            try:
+                _migrate(con, path)
+            except BaseException:
+                con.close()
+                raise
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(con, path, lock)
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Warehouse":
+        """Open the store for reading; a running writer is named rather than waited for."""
+        path = settings.store
+        if not path.exists():
+            raise DataNotReady(f"there is no store at {path}", fix="run `kstock-batch demo` or `kstock-batch ingest`")
+        if holder := lock_holder(path.with_suffix(".lock")):
+            raise WarehouseLocked(f"{path} is being written by {holder}", fix="wait for it to finish, then ask again")
+        con = _connect(path, settings, read_only=True)
+        version, newest = _version(con), len(_migrations())
+        if version != newest:
+            con.close()
+            if version > newest:
+                raise _too_new(path, version, newest)
+            raise StoreIncompatible(
+                f"{path} has schema version {version}, this program reads {newest}",
+                fix="run any writing command (`kstock-batch features`) once: it migrates the store forward",
+            )
+        return cls(con, path, None)
+
+    def __enter__(self) -> "Warehouse":
+        """Return self."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the store, then let the next writer in."""
+        self.con.close()
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Commit everything written inside, or nothing."""
+        self.con.execute("BEGIN TRANSACTION")
+        try:
+            yield self.con
+            self.con.execute("COMMIT")
+        except BaseException as error:
+            # A failed COMMIT has already rolled back; DuckDB then knows of no transaction to end.
+            with _suppressed_transaction_error():
+                self.con.execute("ROLLBACK")
+            if isinstance(error, duckdb.Error) and _is_disk_full(error):
+                raise disk_full(self.path) from error
+            raise
+
+    def replace_rows(self, table: str, rows: pl.DataFrame, *, start: date, end: date) -> int:
+        """Make ``table`` hold exactly ``rows`` for as_of in [start, end]: run it twice, get the same table."""
+        if wrong := rows.filter(~pl.col("as_of").is_between(start, end)).height:
+            raise ValueError(f"{wrong} of {rows.height} rows are outside {start} … {end}")
+        with self.transaction() as con:
+            bounds = {"start": start, "end": end}
+            con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", bounds)
+            con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY as_of, ticker")
+        return rows.height
+
+    def replace_partition(self, table: str, as_of: date, rows: pl.DataFrame) -> int:
+        """Make ``table`` hold exactly ``rows`` for ``as_of``."""
+        return self.replace_rows(table, rows, start=as_of, end=as_of)
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return who holds the writer's lock (PID, since when), or None."""
+    if not path.exists():
+        return None
+    fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _take_lock(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(fd)
+        os.close(fd)
+        raise WarehouseLocked(
+            f"{path.with_suffix('.duckdb')} is being written by {holder}",
+            fix="wait for it to finish; the lock goes with its process, so nothing needs to be deleted",
+        ) from error
+    os.ftruncate(fd, 0)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+    return fd
+
+
+def _holder(fd: int) -> str:
+    try:
+        facts = json.loads(os.pread(fd, 4096, 0))
+        return f"PID {facts['pid']} since {facts['since']}"
+    except (ValueError, KeyError):
+        return "another process that has just started"
+
+
+def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": settings.threads,
+        "temp_directory": str(settings.warehouse / "tmp"),
+    }
+    if settings.memory_limit:
+        config["memory_limit"] = settings.memory_limit
+    try:
+        con = duckdb.connect(str(path), read_only=read_only, config=config)
+        con.execute("SET TimeZone = 'UTC'")  # not in the config: icu is loaded only once the database is open
+        return con
+    except duckdb.Error as error:
+        if _is_disk_full(error):
+            raise disk_full(path) from error
+        raise StoreIncompatible(
+            f"{path} cannot be opened: {str(error).splitlines()[0].removesuffix('.')}",
+            fix="if another program has it open, close that; if it is damaged, restore it or ingest into a new folder",
+        ) from error
+
+
+def _migrations() -> list[Path]:
+    return sorted((sql_folder() / "schema").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+
+
+def _version(con: duckdb.DuckDBPyConnection) -> int:
+    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if "schema_version" not in tables:
+        if tables:
+            raise StoreIncompatible(
+                f"the database holds {sorted(tables)[:5]}, no store of ours", fix="use another --root"
+            )
+        return 0
+    return int(con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()[0][0])
+
+
+def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Bring the store to the newest schema, one transaction a step."""
+    version, steps = _version(con), _migrations()
+    if version > len(steps):
+        raise _too_new(path, version, len(steps))
+    for number, step in enumerate(steps[version:], start=version + 1):
+        con.execute("BEGIN TRANSACTION")
+        con.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER, name VARCHAR)")
+        con.execute(step.read_text(encoding="utf-8"))
+        con.execute("INSERT INTO schema_version VALUES ($n, $name)", {"n": number, "name": step.stem})
+        con.execute("COMMIT")
+
+
+def _too_new(path: Path, version: int, newest: int) -> StoreIncompatible:
+    return StoreIncompatible(
+        f"{path} has schema version {version}, this program knows up to {newest}",
+        fix="upgrade kstock-batch, or point --root at another folder",
+    )
+
+
+def _is_disk_full(error: duckdb.Error) -> bool:
+    text = str(error).lower()
+    return "no space left" in text or "max_temp_directory_size" in text
+
+
+@contextmanager
+def _suppressed_transaction_error() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.TransactionException:
+        return

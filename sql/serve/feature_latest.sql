@@ -1,0 +1,46 @@
+-- what:   the features behind the newest predictions
+-- grain:  ticker
+-- reads:  feature_daily prediction
+-- params:
+SELECT
+  ticker,
+  as_of,
+  rsi,
+  bb_pctb,
+  bb_bandwidth,
+  macd_histogram,
+  macd_signal_cross,
+  atr_pct,
+  ema_50,
+  ema_200,
+  golden_cross,
+  dead_cross,
+  volume_ratio,
+  bb_squeeze,
+  return_3m_pct,
+  high_52w_ratio,
+  high_20d_ratio,
+  mtf_aligned,
+  weekly_trend_up,
+  rs_percentile,
+  vix,
+  spx_change_pct,
+  usdkrw,
+  regime_encoded,
+  per,
+  roe,
+  debt_ratio,
+  market_cap_log,
+  foreign_net_buy_days,
+  institution_net_buy_days,
+  sector_encoded,
+  policy_bonus,
+  close,
+  bars_available,
+  session_number,
+  null_feature_count,
+  is_scoreable,
+  feature_set_version,
+FROM feature_daily
+WHERE as_of = (SELECT max(as_of) FROM prediction)
+ORDER BY ticker

@@ -1,0 +1,29 @@
+-- what:   the predictions of the newest session, best first (a view of the published file)
+-- grain:  ticker
+-- reads:  prediction
+-- params:
+SELECT
+  as_of,
+  ticker,
+  name,
+  market,
+  sector,
+  probability,
+  signal,
+  label,
+  score_bonus,
+  base_rate,
+  lift,
+  rank,
+  percentile,
+  lgbm,
+  xgb,
+  lstm,
+  shap_top3,
+  model_version,
+  fingerprint,
+  run_id,
+  scored_at,
+FROM prediction
+WHERE as_of = (SELECT max(as_of) FROM prediction)
+ORDER BY rank, ticker
