@@ -99,3 +99,9 @@ class SqlContractError(KStockError):
 
 class NoMemberScored(KStockError):
     """None of the ensemble's members produced a score."""
+
+
+class ChallengerRefused(KStockError):
+    """A retrained model was stored but is not good enough to serve."""
+
+    exit_code = 15

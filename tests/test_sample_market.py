@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from kstock_batch.ingest.sources.sample_market import SampleMarket, generate
+from kstock_batch.ingest.sources.sample_market.ticks import round_fairly
 from kstock_batch.market.sessions import krx_sessions
 
 COLUMNS = {
@@ -110,9 +111,12 @@ def test_every_frame_has_its_columns_and_one_sorted_row_per_grain(stem: str, mar
     grain = GRAINS.get(stem, ["date", "ticker"])
     assert " ".join(frame.columns) == COLUMNS[stem]
     assert frame.select(grain).is_duplicated().sum() == 0
+    orders = (grain, grain[::-1])  # like the real files, some run by date and some by ticker
+    assert any(frame.equals(frame.sort(order)) for order in orders)
     assert not any(frame[name].is_nan().any() for name, kind in frame.schema.items() if kind.is_float())
 
 
+@pytest.mark.panel
 @pytest.mark.parametrize("stem", COLUMNS)
 def test_every_frame_has_the_types_of_the_real_panel(stem: str, market: SampleMarket) -> None:
     real = REAL_PANEL / ("flows_sample.parquet" if stem == "flows" else f"{stem}.parquet")
@@ -133,6 +137,14 @@ def test_high_and_low_enclose_open_and_close_in_prices_and_in_official_rows(
 def test_raw_prices_lie_on_the_tick_grid(official: pl.DataFrame) -> None:
     for name in ("open", "high", "low", "close"):
         assert official.filter(pl.col(name) % tick(pl.col(name)) != 0).is_empty(), name
+
+
+def test_rounding_to_the_grid_neither_lifts_nor_lowers_a_price_on_average() -> None:
+    uniform = (np.arange(1_000) + 0.5) / 1_000
+    for price in (1_999.3, 2_001.0, 19_998.0, 50_030.0):  # beside the bounds where the tick changes
+        rounded = round_fairly(np.full(1_000, price), uniform)
+        assert rounded.mean() == pytest.approx(price, abs=0.06)
+        assert len(set(rounded)) == 2
 
 
 def test_no_price_leaves_the_daily_limit_and_some_reach_it(official: pl.DataFrame) -> None:
@@ -212,6 +224,9 @@ def test_the_smallest_market_holds_every_kind_of_name(small_market: SampleMarket
     assert set(rows["market"]) == {"KOSPI", "KOSDAQ", "KOSDAQ GLOBAL", "KONEX"}
     assert listings["ticker"].str.contains("[A-Z]").sum() == 2
     assert listings["last_seen"].is_not_null().any()
+    quiet = rows.with_columns(run=pl.col("volume").eq(0).rle_id().over("ticker", order_by="date"))
+    resumed = quiet.filter(pl.col("volume") == 0, pl.col("run") < pl.col("run").max().over("ticker"))
+    assert (resumed.group_by("ticker", "run").len()["len"] > 20).any()
     assert rows.group_by("ticker").agg(pl.col("shares").n_unique())["shares"].to_list().count(2) == 1
 
 

@@ -27,7 +27,7 @@ from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse
+from kstock_batch.store.warehouse import Warehouse, insert_rows
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,26 @@ def price_range(con: duckdb.DuckDBPyConnection) -> tuple[date, date]:
     """Return the first and the newest session with adjusted prices."""
     found = con.execute("SELECT min(session), max(session) FROM raw_price WHERE price_basis = 'adjusted'").fetchall()
     if found[0][0] is None:
-        raise DataNotReady("the store holds no prices", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`")
+        raise DataNotReady(
+            "the store holds no prices", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
+        )
     return found[0][0], found[0][1]
+
+
+def session_asked(con: duckdb.DuckDBPyConnection, as_of: date | None) -> date:
+    """Return ``as_of`` if it is a session with prices; by default the newest one."""
+    first, newest = price_range(con)
+    if as_of is None:
+        return newest
+    if not first <= as_of <= newest:
+        raise DataNotReady(
+            f"{as_of} is outside the stored prices, {first} … {newest}", fix="ingest that session, or name another"
+        )
+    if as_of not in (sessions := Sessions(session_days(con))):
+        raise DataNotReady(
+            f"{as_of} was no session of the exchange", fix=f"use {sessions.at_or_before(as_of)}, the one before it"
+        )
+    return as_of
 
 
 def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date) -> date | None:
@@ -126,20 +144,21 @@ def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date) -> date 
     due = con.execute("SELECT min(from_date) FROM feature_due").fetchall()[0][0]
     if due is None or due > newest:
         return None
-    return max(first, Sessions(_session_days(con)).between(due, newest)[0])
+    return max(first, Sessions(session_days(con)).between(due, newest)[0])
 
 
 def _replace(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, start: date, end: date) -> None:
     con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", {"start": start, "end": end})
-    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY as_of, ticker")
+    insert_rows(con, table, rows, order="as_of, ticker")
 
 
-def _session_days(con: duckdb.DuckDBPyConnection) -> list[date]:
+def session_days(con: duckdb.DuckDBPyConnection) -> list[date]:
+    """Return every session of the calendar, past and known future, oldest first."""
     return Query.load("features/session").frame(con)["session"].to_list()
 
 
 def _sessions_before(con: duckdb.DuckDBPyConnection, day: date, n: int) -> date:
-    days = _session_days(con)
+    days = session_days(con)
     return days[max(0, days.index(Sessions(days).at_or_before(day)) - n)]
 
 

@@ -138,9 +138,7 @@ def _ratio_to_positive(x: pl.Expr, divisor: pl.Expr) -> pl.Expr:
 
 def _crossing(name: str) -> pl.Expr:
     now, before = pl.col(name), pl.col(name).shift(1)
-    return (
-        pl.when((now > 0) & (before <= 0)).then(1.0).when((now < 0) & (before >= 0)).then(-1.0).otherwise(0.0)
-    )
+    return pl.when((now > 0) & (before <= 0)).then(1.0).when((now < 0) & (before >= 0)).then(-1.0).otherwise(0.0)
 
 
 def _flag(condition: pl.Expr) -> pl.Expr:

@@ -46,4 +46,5 @@ class BarRows:
 def gather(values: FloatRows, ends: RowNumbers, length: int = WINDOW) -> FloatRows:
     """Return the windows of shape (N, T, F) that end on rows ``ends`` of ``values`` (rows, F), oldest bar first."""
     offsets = np.arange(1 - length, 1, dtype=np.int64)  # (T,)
-    return values[ends[:, None] + offsets]  # (N, T, F)
+    windows: FloatRows = values[ends[:, None] + offsets]  # (N, T, F)
+    return windows

@@ -20,7 +20,7 @@ from kstock_batch.market.sessions import cutoff_at, krx_sessions, seoul_date
 from kstock_batch.market.tables import Rule, Table, rules_for
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
-from kstock_batch.store.warehouse import Warehouse
+from kstock_batch.store.warehouse import Warehouse, insert_rows
 
 CALENDAR_START = date(2010, 1, 1)
 CALENDAR_AHEAD = timedelta(days=200)
@@ -93,15 +93,11 @@ def extend_calendar(con: duckdb.DuckDBPyConnection, now: datetime) -> list[date]
     if known and known[-1] >= until - timedelta(days=30):
         return known
     sessions = krx_sessions(CALENDAR_START, until)
-    rows = pl.DataFrame(
-        {"session": sessions, "cutoff_at": [cutoff_at(day) for day in sessions]},
-        schema={"session": pl.Date, "cutoff_at": pl.Datetime("us")},
-    )
-    con.execute(
-        "INSERT INTO raw_calendar BY NAME SELECT *, $now AS available_at, $now AS ingested_at FROM rows"
-        " WHERE session NOT IN (SELECT session FROM raw_calendar) ORDER BY session",
-        {"now": now},
-    )
+    missing = sorted(set(sessions) - set(known))
+    facts = {"session": missing, "cutoff_at": [cutoff_at(day) for day in missing]}
+    rows = pl.DataFrame(facts, schema={"session": pl.Date, "cutoff_at": pl.Datetime("us")})
+    stamped = rows.with_columns(available_at=pl.lit(now), ingested_at=pl.lit(now))
+    insert_rows(con, "raw_calendar", stamped, order="session")
     return sessions
 
 
@@ -122,7 +118,8 @@ def _refuse_if_too_many(bad: pl.DataFrame, n_read: int, path: Path, table: Table
     first = bad.filter(pl.col("rule") == rule).drop("rule").row(0, named=True)
     shown = {key: str(value) if isinstance(value, date) else value for key, value in first.items() if value is not None}
     raise RowsRefused(
-        f"{path}: {bad.height:,} of {n_read:,} rows break a rule of {table.name}, most often {rule} ({n:,}), e.g. {shown}",
+        f"{path}: {bad.height:,} of {n_read:,} rows break a rule of {table.name},"
+        f" most often {rule} ({n:,}), e.g. {shown}",
         fix=f"mend the source; up to {settings.max_rejected_share:.2%} of a file may be set aside (max_rejected_share)",
     )
 

@@ -1,6 +1,5 @@
 """What a member of the ensemble is: something that learns from rows and windows, scores them and can be saved."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -8,7 +7,6 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import FloatRows, RowNumbers
 
 Probabilities = NDArray[np.float64]
@@ -66,13 +64,3 @@ class Member(Protocol):
 
     def card(self) -> dict[str, Any]:
         """Return what the manifest should say of this member (sizes, rounds, losses): JSON values only."""
-
-
-def require_columns(inputs: Inputs, learnt: Sequence[str], file_name: str) -> None:
-    """Refuse to score columns other than those a tree member learnt from: trees know columns by position only."""
-    if tuple(learnt) != inputs.tabular_names:
-        missing, extra = set(learnt) - set(inputs.tabular_names), set(inputs.tabular_names) - set(learnt)
-        raise ModelRefused(
-            f"{file_name} learnt other columns: missing {sorted(missing)[:5]}, unknown {sorted(extra)[:5]}",
-            fix="score with the features this model was trained on, or retrain",
-        )

@@ -70,20 +70,22 @@ def even_prior_signal(probability: ArrayLike, base_rate: float) -> Floats:
 def _logit(p: Floats) -> Floats:
     """Return log(p / (1 - p)), cut where p is 0 or 1 to rounding."""
     with np.errstate(divide="ignore"):
-        odds: Floats = np.log(p) - np.log1p(-p)
-    return np.clip(odds, -LOGIT_LIMIT, LOGIT_LIMIT)
+        odds: Floats = np.clip(np.log(p) - np.log1p(-p), -LOGIT_LIMIT, LOGIT_LIMIT)
+    return odds
 
 
 def _sigmoid(z: Floats) -> Floats:
     """Return 1 / (1 + exp(-z)) without its overflow."""
-    return np.asarray(0.5 * (np.tanh(0.5 * z) + 1), dtype=np.float64)
+    p: Floats = 0.5 * (np.tanh(0.5 * z) + 1)
+    return p
 
 
 def _smoothed(outcome: Floats) -> Floats:
     """Return Platt's targets just inside 0 and 1: they keep the fit finite where the classes can be told apart."""
     n_yes = outcome.sum()
     n_no = len(outcome) - n_yes
-    return np.where(outcome > 0, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
+    target: Floats = np.where(outcome > 0, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
+    return target
 
 
 def _newton(design: Floats, target: Floats, offset: Floats | float = 0.0) -> list[float]:

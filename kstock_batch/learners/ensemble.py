@@ -40,4 +40,5 @@ def _mean(scored: Mapping[str, Probabilities], weights: Mapping[str, float]) -> 
     weight = np.where(np.isnan(p), 0.0, np.array([weights[name] for name in names])[:, None])
     total = weight.sum(axis=0)
     weighted = (weight * np.nan_to_num(p)).sum(axis=0)
-    return np.divide(weighted, total, out=np.full_like(total, np.nan), where=total > 0)
+    mean: Probabilities = np.divide(weighted, total, out=np.full_like(total, np.nan), where=total > 0)
+    return mean

@@ -5,11 +5,13 @@ session lets a model memorise some 480 sessions, and leaving it out was measured
 The LSTM reads where a ticker stands among the tickers of that session, so that no level, unit or won price reaches it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows, FloatRows
 from kstock_batch.learners.base import Inputs
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES, Feature
@@ -48,6 +50,16 @@ def describe_inputs() -> dict[str, Any]:
         "imputation": {"tabular": "NaN, native to the trees", "sequence": "0, the median of the session"},
         "sequence_values": "average rank among the known values of the session, centred to -0.5 ... 0.5; codes are 0",
     }
+
+
+def require_columns(inputs: Inputs, learnt: Sequence[str], file_name: str) -> None:
+    """Refuse to score columns other than those a tree member learnt from: trees know columns by position only."""
+    if tuple(learnt) != inputs.tabular_names:
+        missing, extra = set(learnt) - set(inputs.tabular_names), set(inputs.tabular_names) - set(learnt)
+        raise ModelRefused(
+            f"{file_name} learnt other columns: missing {sorted(missing)[:5]}, unknown {sorted(extra)[:5]}",
+            fix="score with the features this model was trained on, or retrain",
+        )
 
 
 def scale_free(feature: Feature) -> pl.Expr:

@@ -10,7 +10,8 @@ import numpy as np
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import RowNumbers
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.base import Examples, Inputs, Probabilities, require_columns
+from kstock_batch.learners.base import Examples, Inputs, Probabilities
+from kstock_batch.learners.inputs import require_columns
 
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves. A fixed number of rounds, because early
 # stopping on two recent months was measured to pick rounds by noise.

@@ -138,7 +138,7 @@ def train(
     threads: int,
     learning_rates: Sequence[float] | None = None,
     on_epoch: OnEpoch | None = None,
-    recipe: Recipe = Recipe(),  # noqa: B008  # frozen
+    recipe: Recipe = Recipe(),
 ) -> Trained:
     """Return the network trained for at most ``epochs``; the same arguments give the same bytes.
 
@@ -182,11 +182,12 @@ class _Run:
         train_loss = self._pass(rate)
         validation_loss = None if self.validation is None else _loss(self.network, self.validation)
         self.done += 1
-        if validation_loss is None or validation_loss < self.best_loss:
-            self.best_epoch, self.best_loss = self.done, validation_loss or self.best_loss
-            self.best_weights = copy.deepcopy(self.network.state_dict())
         if validation_loss is not None:
             self.plateau.step(validation_loss)
+        judged = -self.done if validation_loss is None else validation_loss  # nothing held out: the last one is best
+        if judged < self.best_loss:
+            self.best_epoch, self.best_loss = self.done, judged
+            self.best_weights = copy.deepcopy(self.network.state_dict())
         return Epoch(train_loss, validation_loss, rate)
 
     def _pass(self, rate: float) -> float:

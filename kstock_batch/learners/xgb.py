@@ -10,7 +10,8 @@ import xgboost as xgb
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import FloatRows, RowNumbers
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.base import Examples, Inputs, Probabilities, require_columns
+from kstock_batch.learners.base import Examples, Inputs, Probabilities
+from kstock_batch.learners.inputs import require_columns
 
 PARAMETERS: dict[str, Any] = {  # for the reasons given in lgbm.py
     "objective": "binary:logistic",
@@ -76,7 +77,9 @@ class XgbMember:
 
     def card(self) -> dict[str, Any]:
         """Return rounds, parameters and each column's share of the gain."""
-        gain = {name: float(value) for name, value in self.booster.get_score(importance_type="total_gain").items()}
+        gain = {
+            name: float(np.sum(value)) for name, value in self.booster.get_score(importance_type="total_gain").items()
+        }
         total = max(sum(gain.values()), 1e-12)
         return {
             "rounds": self.booster.num_boosted_rounds(),

@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import duckdb
 
+from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,15 @@ def recorded_run(warehouse: Warehouse, command: str, *, at: datetime, as_of: dat
             _close(run, "failed", str(error))
         raise
     _close(run, "done", None)
+
+
+@contextmanager
+def opened_run(settings: Settings, command: str, *, at: datetime) -> Iterator[Run]:
+    """Open the store for writing, mark what was killed before as failed, and record this run."""
+    with Warehouse.open(settings) as warehouse:
+        fail_abandoned_runs(warehouse)
+        with recorded_run(warehouse, command, at=at) as run:
+            yield run
 
 
 def fail_abandoned_runs(warehouse: Warehouse) -> int:

@@ -102,12 +102,17 @@ class Warehouse:
         with self.transaction() as con:
             bounds = {"start": start, "end": end}
             con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", bounds)
-            con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY as_of, ticker")
+            insert_rows(con, table, rows, order="as_of, ticker")
         return rows.height
 
     def replace_partition(self, table: str, as_of: date, rows: pl.DataFrame) -> int:
         """Make ``table`` hold exactly ``rows`` for ``as_of``."""
         return self.replace_rows(table, rows, start=as_of, end=as_of)
+
+
+def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str) -> None:
+    """Append ``rows`` to ``table`` by column name, sorted for the access the table serves."""
+    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY {order}")  # DuckDB finds `rows` by its name
 
 
 def lock_holder(path: Path) -> str | None:

@@ -37,7 +37,6 @@ SELECT
   policy_bonus,
   close,
   bars_available,
-  session_number,
   null_feature_count,
   is_scoreable,
   feature_set_version,

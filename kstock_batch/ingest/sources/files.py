@@ -88,7 +88,9 @@ class Dataset:
         for theirs, values in self.only.items():
             rows = rows.filter(pl.col(theirs).is_in(values))
         rows = rows.with_columns(known_at.alias("available_at")).select(
-            *(self._typed(name, taken, fixed) for name in self.table.columns), fixed["source"].alias("source"), "available_at"
+            *(self._typed(name, taken, fixed) for name in self.table.columns),
+            fixed["source"].alias("source"),
+            "available_at",
         )
         try:
             return rows.with_columns(**self.table.derived).collect()
@@ -129,20 +131,24 @@ def load_mapping(path: Path = PANEL_MAPPING) -> tuple[Dataset, ...]:
 def locate(folder: Path, mapping: tuple[Dataset, ...]) -> list[tuple[Dataset, Path]]:
     """Return each dataset that the folder holds with its file; missing or empty folders and required files raise."""
     if not folder.is_dir():
-        raise SourceError(f"the source folder {folder} does not exist", fix="check the path; it is a folder of parquet files")
+        raise SourceError(
+            f"the source folder {folder} does not exist", fix="check the path; it is a folder of parquet files"
+        )
     found = [(dataset, path) for dataset in mapping if (path := dataset.find(folder))]
     if not found:
         names = sorted({name for dataset in mapping for name in dataset.file})
         raise SourceError(f"the source folder {folder} holds none of {names}", fix="check the path, or pass --mapping")
     here = {dataset.file for dataset, _ in found}
     if lacking := sorted({" or ".join(d.file) for d in mapping if d.required and d.file not in here}):
-        raise SourceError(f"the source folder {folder} lacks {lacking}", fix="add the file, or drop `required` in a --mapping")
+        raise SourceError(
+            f"the source folder {folder} lacks {lacking}", fix="add the file, or drop `required` in a --mapping"
+        )
     return found
 
 
 def _schema(path: Path) -> pl.Schema:
     try:
-        return pl.read_parquet_schema(path) if path.stat().st_size else _empty(path)
+        return pl.scan_parquet(path).collect_schema() if path.stat().st_size else _empty(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from error
 

@@ -19,16 +19,15 @@ _SPLIT_TEN = 5_000.0  # from here 1:10 keeps the price on the grid exactly; belo
 
 @dataclass(frozen=True)
 class Tape:
-    """All (T, N): raw close and base in won, shares, traded, decimal exponent of the split on that session, total
-    conditional volatility, and the pressure of foreign and institutional orders (0 = flat)."""
+    """What the session-by-session drawing leaves behind; all arrays (T, N)."""
 
-    close: Floats
-    base: Floats
+    close: Floats  # won, raw
+    base: Floats  # won, raw: what the daily limit and the official change refer to
     shares: Floats
     traded: Bools
-    split_exponent: Ints
-    volatility: Floats
-    foreign: Floats
+    split_exponent: Ints  # of ten, on the session the split takes effect
+    volatility: Floats  # total, conditional, of the daily return
+    foreign: Floats  # order pressure, 0 = flat
     institution: Floats
 
 

@@ -1,0 +1,184 @@
+"""Commands that bring data in and turn them into features."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kstock_batch import console
+from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
+from kstock_batch.errors import AuditFailed, ConfigError
+from kstock_batch.settings import Settings
+
+DEMO_END = date(2026, 10, 30)
+DEMO_SESSIONS = 800
+DEMO_SOURCE = "sample_market"
+
+
+@click.command()
+@click.option("--tickers", default=300, show_default=True, type=click.IntRange(20, 3000), help="Names to generate.")
+@click.option("--sessions", default=DEMO_SESSIONS, show_default=True, type=click.IntRange(120, 2500), help="Sessions.")
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same market.")
+@click.option("--signal", default=1.0, show_default=True, help="Strength of the hidden signal; 0 = none.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Only write the parquet files there.")
+@as_json
+@click.pass_obj
+def demo(
+    settings: Settings, tickers: int, sessions: int, seed: int, signal: float, out: Path | None, as_json: bool
+) -> None:
+    """Build the embedded sample market and ingest it, so that everything can be tried without data.
+
+    \b
+    Example:
+      kstock-batch --root /tmp/try demo --tickers 100
+    """
+    from kstock_batch.ingest.demo import ingest_demo, write_demo
+
+    folder = out or settings.warehouse / "sample"
+    market = write_demo(folder, DEMO_END, n_sessions=sessions, n_tickers=tickers, seed=seed, signal=signal)
+    if out:
+        console.result(f"wrote {tickers} tickers x {sessions} sessions to {folder}")
+        return
+    with console.progress("ingest", total=market.n_datasets) as advance:
+        upserted, seconds = ingest_demo(settings, folder, at=utc_now(), advance=advance)
+    _report_ingest(upserted, folder, seconds, as_json)
+
+
+@click.group()
+def ingest() -> None:
+    """Bring source data into the store."""
+
+
+@ingest.command("files")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--mapping", type=click.Path(path_type=Path), help="TOML that maps files and columns to raw tables.")
+@as_json
+@click.pass_obj
+def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, as_json: bool) -> None:
+    """Upsert a FOLDER of parquet files into the raw tables.
+
+    Ingesting the same folder twice changes nothing. Rows that break a rule are kept in the table `quarantine`.
+
+    \b
+    Example:
+      kstock-batch ingest files ../shared/krx
+    """
+    from kstock_batch.ingest.pipeline import ingest_files
+    from kstock_batch.ingest.sources.files import PANEL_MAPPING, load_mapping, locate
+    from kstock_batch.store.ledger import opened_run
+
+    datasets = load_mapping(mapping or PANEL_MAPPING)
+    n_found = len(locate(folder, datasets))  # before the store is touched: a wrong path must not create one
+    with opened_run(settings, "ingest files", at=utc_now()) as run, console.progress("ingest", n_found) as advance:
+        upserted = ingest_files(run.warehouse, folder, datasets, settings=settings, run=run, advance=advance)
+        run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
+    _report_ingest(upserted, folder, run.seconds, as_json)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--rebuild", is_flag=True, help="Recompute every session, whatever is stored.")
+@as_json
+@click.pass_context
+def features(ctx: click.Context, rebuild: bool, as_json: bool) -> None:
+    """Compute the 30 features and the labels of every session that is missing or may have changed.
+
+    \b
+    Examples:
+      kstock-batch features
+      kstock-batch features list
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from kstock_batch.features.build import bring_up_to_date
+    from kstock_batch.store.ledger import opened_run
+
+    settings: Settings = ctx.obj
+    with opened_run(settings, "features", at=utc_now()) as run:
+        build = bring_up_to_date(run.warehouse, settings, run, rebuild=rebuild)
+        run.summary = f"{build.n_rows:,} feature rows, {build.n_labels:,} labels for {build.start} … {build.end}"
+        run.as_of = build.end
+    if as_json:
+        console.document({**vars(build), "seconds": round(run.seconds, 2)})
+    elif build.n_rows:
+        console.result(f"computed {run.summary} in {run.seconds:.1f} s")
+    else:
+        console.result(f"features are up to date through {build.end}")
+
+
+@features.command("list")
+@as_json
+def list_features(as_json: bool) -> None:
+    """List the 30 contract features in order."""
+    from kstock_batch.market.contract import FEATURES
+
+    rows = [{"#": number, **vars(feature)} for number, feature in enumerate(FEATURES)]
+    if as_json:
+        console.document(rows)
+    else:
+        console.table("features", rows)
+
+
+@features.command("fingerprint")
+@as_json
+def show_fingerprint(as_json: bool) -> None:
+    """Print the fingerprint a model must carry to score these features."""
+    from kstock_batch.market.contract import FEATURE_SET_VERSION, fingerprint
+
+    if as_json:
+        console.document({"fingerprint": fingerprint(), "feature_set_version": FEATURE_SET_VERSION})
+    else:
+        console.result(fingerprint())
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--as-of", type=SESSION_DATE, help="Session to audit.  [default: the newest with features]")
+@as_json
+@click.pass_obj
+def audit(settings: Settings, names: Sequence[str], as_of: date | None, as_json: bool) -> None:
+    """Run the audits (default: all) on one session and show offending rows.
+
+    \b
+    Example:
+      kstock-batch audit feature_daily_range --as-of 2024-06-28
+    """
+    from kstock_batch.store.audits import run_audits
+    from kstock_batch.store.warehouse import Warehouse
+
+    with Warehouse.read(settings) as warehouse:
+        newest = warehouse.con.execute("SELECT max(as_of) FROM feature_daily").fetchall()[0][0]
+        day = as_of or newest
+        if day is None:
+            raise ConfigError("no features are stored, so there is nothing to audit", fix="run `kstock-batch features`")
+        results = run_audits(warehouse.con, day, names)
+    rows = [_audit_row(result) for result in results]
+    failed = [result.audit for result in results if result.n_offending and result.severity == "fail"]
+    if as_json:
+        console.document({"as_of": day, "audits": rows})
+    else:
+        console.table(f"audits as-of {day}", rows)
+        console.result(f"{len(results)} audits as-of {day}: {len(failed)} failed")
+    if failed:
+        raise AuditFailed(f"audits {failed} found bad rows as-of {day}", fix="mend the source, ingest again")
+
+
+def _audit_row(result: Any) -> dict[str, Any]:
+    sample = "; ".join(str(tuple(row.values())) for row in result.sample)
+    verdict = "pass" if not result.n_offending else result.severity
+    return {"audit": result.audit, "verdict": verdict, "offending": result.n_offending, "e.g.": sample or None}
+
+
+def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_json: bool) -> None:
+    rows = [u.row() for u in upserted]
+    if as_json:
+        console.document({"folder": folder, "datasets": rows, "seconds": round(seconds, 2)})
+        return
+    console.table(f"ingested {folder}", rows)
+    new, changed, rejected = (sum(getattr(u, n) for u in upserted) for n in ("n_new", "n_changed", "n_rejected"))
+    read = sum(u.n_read for u in upserted)
+    told = " (see table quarantine)" if rejected else ""
+    console.result(
+        f"read {read:,} rows: {new:,} new, {changed:,} changed, {rejected:,} rejected{told} in {seconds:.1f} s"
+    )

@@ -1,0 +1,148 @@
+"""Model versions: folders that never change, manifests with digests, and a pointer to the champion.
+
+models/<version>/manifest.json lists every other file of the folder with its SHA-256. A version appears by renaming
+a finished folder; the champion is one small file replaced by rename. Neither can be seen half.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kstock_batch.errors import ModelRefused, NoChampion
+from kstock_batch.files import disk_full_is_named, fsync_folder, sha256, write_atomically
+
+_VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
+_BUILDING = ".building-"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One immutable trained artefact."""
+
+    version: str
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    def row(self) -> dict[str, Any]:
+        """Return it as a row to print."""
+        blend = self.manifest["metrics"]["blend"]
+        trained = self.manifest["training"]
+        return {
+            "version": self.version,
+            "as_of": self.manifest["as_of"],
+            "trained": f"{trained['first_session']} … {trained['last_session']}",
+            "n_rows": trained["n_rows"],
+            "members": ", ".join(self.manifest["members"]),
+            "auc": blend["auc"],
+            "auc_day": blend["auc_day"],
+            "brier_skill_pct": blend["brier_skill_pct"],
+        }
+
+
+class Registry:
+    """The models folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, created_at: datetime, manifest: dict[str, Any], write: Callable[[Path], None]) -> ModelVersion:
+        """Store what ``write`` puts into an empty folder as a new version: named by time and by its files' digests."""
+        building = self.folder / f"{_BUILDING}{created_at:%Y%m%dT%H%M%SZ}"
+        with disk_full_is_named(self.folder):
+            self._remove_unfinished()
+            building.mkdir(parents=True)
+            try:
+                write(building)
+                files = {path.name: sha256(path) for path in sorted(building.iterdir())}
+                content = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+                version = f"{created_at:%Y%m%dT%H%M%SZ}-{content[:6]}"
+                whole = {"version": version, **manifest, "files": files}
+                text = json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False, default=str)
+                write_atomically(building / "manifest.json", text.encode())
+                os.replace(building, self.folder / version)
+            except BaseException:
+                shutil.rmtree(building, ignore_errors=True)
+                raise
+            fsync_folder(self.folder)
+        return ModelVersion(version, self.folder / version, whole)
+
+    def versions(self) -> list[ModelVersion]:
+        """Return every version, newest first."""
+        names = sorted((p.name for p in self.folder.glob("*") if _VERSION.match(p.name)), reverse=True)
+        return [self.get(name) for name in names]
+
+    def get(self, version: str) -> ModelVersion:
+        """Return one version; its name must be one, so that no path leads out of the models folder."""
+        path = self.folder / version / "manifest.json"
+        if not _VERSION.match(version) or not path.is_file():
+            have = sorted(p.name for p in self.folder.glob("*") if _VERSION.match(p.name))
+            raise ModelRefused(f"there is no model version {version!r} in {self.folder}", fix=f"use one of {have[-5:]}")
+        try:
+            return ModelVersion(version, path.parent, json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ModelRefused(f"{path} is damaged: {error}", fix="promote another version, or retrain") from error
+
+    def champion(self) -> ModelVersion:
+        """Return the version that serves."""
+        pointer = self.folder / "champion.json"
+        if not pointer.exists():
+            raise NoChampion(f"no model has been promoted in {self.folder}", fix="run `kstock-batch retrain`")
+        try:
+            version = json.loads(pointer.read_text(encoding="utf-8"))["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            fix = "run `kstock-batch models promote VERSION`"
+            raise ModelRefused(f"{pointer} is damaged: {error}", fix=fix) from error
+        return self.get(str(version))
+
+    def champion_version(self) -> str | None:
+        """Return the name of the version that serves, or None."""
+        try:
+            return self.champion().version
+        except NoChampion:
+            return None
+
+    def promote(self, version: str, *, at: datetime) -> ModelVersion:
+        """Make ``version`` the champion once its files are found to be those that were saved."""
+        chosen = self.get(version)
+        require_intact(chosen)
+        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self.champion_version()}
+        write_atomically(self.folder / "champion.json", json.dumps(pointer, indent=2).encode())
+        return chosen
+
+    def _remove_unfinished(self) -> None:
+        """Clear what killed retrains left; the store's lock says that none is at work now."""
+        for left in self.folder.glob(f"{_BUILDING}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def require_intact(version: ModelVersion) -> None:
+    """Raise unless every file of the version has the digest its manifest states."""
+    for name, digest in version.manifest["files"].items():
+        path = version.folder / Path(name).name
+        if not path.is_file():
+            raise _damaged(version, f"{name} is missing")
+        if (found := sha256(path)) != digest:
+            raise _damaged(version, f"{name} has digest {found[:12]}…, its manifest says {digest[:12]}…")
+
+
+def require_fingerprint(version: ModelVersion, fingerprint: str) -> None:
+    """Raise unless the version was trained on the features this program computes."""
+    if (trained := version.manifest["fingerprint"]) != fingerprint:
+        raise ModelRefused(
+            f"model {version.version} was trained on feature fingerprint {trained}, the store has {fingerprint}",
+            fix="run `kstock-batch retrain`, or go back to the program version that made the model",
+        )
+
+
+def _damaged(version: ModelVersion, what: str) -> ModelRefused:
+    return ModelRefused(
+        f"model {version.version} is not what was saved: {what}",
+        fix="run `kstock-batch models promote` with another version, or retrain",
+    )

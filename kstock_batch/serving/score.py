@@ -1,0 +1,164 @@
+"""The nightly score: a complete, audited session → windows → champion → blend → one partition of ``prediction``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from kstock_batch.bot.results import score_bonus, signal_label
+from kstock_batch.errors import DataNotReady, ModelRefused
+from kstock_batch.features.windows import BarRows
+from kstock_batch.learners.base import Member, Probabilities
+from kstock_batch.learners.calibration import Calibrator, even_prior_signal
+from kstock_batch.learners.ensemble import blend
+from kstock_batch.learners.inputs import build_inputs
+from kstock_batch.learners.lgbm import LgbmMember
+from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.learners.xgb import XgbMember
+from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
+from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
+from kstock_batch.settings import Settings
+from kstock_batch.store.audits import AuditResult, require_clean, run_audits
+from kstock_batch.store.ledger import Run
+from kstock_batch.store.queries import Query
+from kstock_batch.store.warehouse import Warehouse
+
+MEMBERS: Mapping[str, type[Member]] = {"lgbm": LgbmMember, "xgb": XgbMember, "lstm": LstmMember}
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A model version with its members in memory, found to be what was saved and to fit the features."""
+
+    version: ModelVersion
+    members: Mapping[str, Member]
+
+    @classmethod
+    def load(cls, version: ModelVersion) -> "Champion":
+        """Return the version ready to score."""
+        require_fingerprint(version, fingerprint())
+        require_intact(version)
+        return cls(version, {name: MEMBERS[name].load(version.folder) for name in version.manifest["members"]})
+
+    def predict(self, bars: BarRows, ends: Any) -> tuple[dict[str, Probabilities], Probabilities]:
+        """Return calibrated members and the calibrated blend, each (N,), for the windows ending on rows ``ends``."""
+        inputs, manifest = build_inputs(bars), self.version.manifest
+        calibrated = {
+            name: Calibrator.from_json(manifest["members"][name]["calibrator"]).apply(member.predict(inputs, ends))
+            for name, member in self.members.items()
+        }
+        blended = blend(calibrated, manifest["weights"])
+        return calibrated, Calibrator.from_json(manifest["blend_calibrator"]).apply(blended)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a night's scoring came to."""
+
+    as_of: date
+    n_scored: int
+    n_bars: int
+    audits: list[AuditResult]
+
+
+def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: date, champion: Champion) -> Scored:
+    """Make the ``as_of`` partition of ``prediction`` hold the champion's view of every scoreable ticker."""
+    con = warehouse.con
+    require_out_of_sample(champion.version, as_of)
+    require_complete(con, as_of, settings.min_session_share)
+    with run.stage(f"audit {as_of}") as stage:
+        audits = run_audits(con, as_of)
+        stage.n_rows = sum(audit.n_offending for audit in audits)
+    require_clean(audits)
+    with run.stage(f"score {as_of}") as stage:
+        bars = read_window_rows(con, as_of)
+        ends = _ends_to_score(bars, as_of)
+        members, blended = champion.predict(bars, ends)
+        rows = prediction_rows(bars.frame[ends].select("ticker"), members, blended, champion, run, as_of)
+        stage.n_rows = rows.height
+    with run.stage(f"commit {as_of}") as stage:
+        stage.n_rows = warehouse.replace_partition("prediction", as_of, rows)
+    n_bars = bars.frame.filter(pl.col("as_of") == as_of).height
+    return Scored(as_of, rows.height, n_bars, audits)
+
+
+def prediction_rows(
+    tickers: pl.DataFrame,
+    members: Mapping[str, Probabilities],
+    blended: Probabilities,
+    champion: Champion,
+    run: Run,
+    as_of: date,
+) -> pl.DataFrame:
+    """Return the rows of ``prediction``; a probability that is not one is refused, never published."""
+    if bad := np.flatnonzero(~((blended >= 0) & (blended <= 1))).tolist():
+        names = tickers[bad[:5]]["ticker"].to_list()
+        raise ModelRefused(
+            f"{champion.version.version} gave {len(bad)} probabilities that are none, e.g. for {names}",
+            fix="promote another version with `kstock-batch models promote`, or retrain",
+        )
+    base_rate = float(champion.version.manifest["base_rate"])
+    signal = even_prior_signal(blended, base_rate)
+    absent = pl.lit(None, dtype=pl.Float64)
+    n = tickers.height
+    return tickers.with_columns(
+        as_of=pl.lit(as_of),
+        probability=blended,
+        signal=signal,
+        label=pl.Series([signal_label(value) for value in signal], dtype=pl.String),
+        score_bonus=pl.Series([score_bonus(value) for value in signal], dtype=pl.Int32),
+        base_rate=pl.lit(base_rate),
+        lift=blended / base_rate,
+        **{name: pl.Series(members[name]) if name in members else absent for name in MEMBERS},
+        model_version=pl.lit(champion.version.version),
+        fingerprint=pl.lit(champion.version.manifest["fingerprint"]),
+        run_id=pl.lit(run.run_id),
+        scored_at=pl.lit(run.started_at),
+    ).with_columns(
+        rank=pl.struct(-pl.col("probability"), "ticker").rank("ordinal").cast(pl.Int32),
+        percentile=100 * (n - pl.col("probability").rank("min", descending=True)) / max(n - 1, 1),
+    )
+
+
+def require_out_of_sample(version: ModelVersion, as_of: date) -> None:
+    """Raise if the model has seen outcomes of sessions up to ``as_of``: its probabilities would be too good."""
+    if as_of < (known := date.fromisoformat(version.manifest["as_of"])):
+        raise ModelRefused(
+            f"model {version.version} was trained on outcomes known by {known}, so it must not score {as_of}",
+            fix=f"score sessions from {known} on, or `kstock-batch retrain --as-of` an earlier session first",
+        )
+
+
+def require_complete(con: duckdb.DuckDBPyConnection, as_of: date, min_share: float) -> None:
+    """Raise if a market printed markedly fewer names than usual: half a session must not be scored."""
+    for market, n_rows, n_usual, share in Query.load("serve/session_completeness").frame(con, as_of=as_of).rows():
+        if share < min_share:
+            raise DataNotReady(
+                f"{as_of} has {n_rows:,} {market} names, {share:.0%} of the usual {n_usual:,.0f}",
+                fix="ingest the rest of the session and score again (min_session_share sets the limit)",
+            )
+
+
+def read_window_rows(con: duckdb.DuckDBPyConnection, as_of: date) -> BarRows:
+    """Return the stored feature rows of all sessions that a window ending on ``as_of`` can reach."""
+    days = con.execute(
+        "SELECT session FROM raw_calendar WHERE session <= $as_of ORDER BY session DESC LIMIT $span",
+        {"as_of": as_of, "span": MAX_WINDOW_SPAN},
+    ).fetchall()
+    start = days[-1][0]
+    return BarRows.of(Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start))
+
+
+def _ends_to_score(bars: BarRows, as_of: date) -> Any:
+    wanted = bars.frame.select((pl.col("as_of") == as_of) & pl.col("is_scoreable")).to_series().to_numpy()
+    ends = bars.window_ends()
+    ends = ends[wanted[ends]]
+    if not len(ends):
+        raise DataNotReady(
+            f"no ticker is scoreable on {as_of}", fix="ingest that session and 60 bars before it, then score again"
+        )
+    return ends
