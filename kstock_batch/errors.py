@@ -105,3 +105,9 @@ class ChallengerRefused(KStockError):
     """A retrained model was stored but is not good enough to serve."""
 
     exit_code = 15
+
+
+class PublicationRefused(KStockError):
+    """The serving file could not be built, or is not what it must be."""
+
+    exit_code = 16

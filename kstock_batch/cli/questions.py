@@ -41,7 +41,7 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
     elif as_of:
         rows, title = [vars(p) for p in reader.session(as_of)][:top], f"as-of {as_of}"
     else:
-        rows, title = [vars(p) for p in reader.top(top)], f"top {top} as-of {reader.status().as_of}"
+        rows, title = [vars(p) for p in reader.top(top)], f"top {top} of the newest session"
     if as_json:
         console.document(rows)
         return
@@ -95,4 +95,11 @@ def status(settings: Settings, as_json: bool) -> None:
     console.table("status", [{"fact": name, "value": str(value)} for name, value in facts.items()])
     if runs:
         console.table("last runs", runs)
-    console.result(f"publication: {facts['publication']}")
+    console.result(_verdict(facts))
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    if "as_of" not in facts:
+        return str(facts["problem"])
+    how_old = f"{facts['age_sessions']} sessions old" + (", stale" if facts["is_stale"] else "")
+    return f"predictions as-of {facts['as_of']} ({how_old}) from {facts['model_version']}"

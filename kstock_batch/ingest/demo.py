@@ -57,6 +57,6 @@ def require_no_real_data(warehouse: Warehouse) -> None:
     ).fetchall()
     if other:
         raise ConfigError(
-            f"{warehouse.path} holds data of `{other[0][0]}` ({other[0][1]:%Y-%m-%d}): invented prices must not join it",
+            f"{warehouse.path} holds data of `{other[0][0]}` ({other[0][1]:%Y-%m-%d}): no place for invented prices",
             fix="give the demo a folder of its own: `kstock-batch --root DIR demo`",
         )

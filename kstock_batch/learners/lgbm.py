@@ -71,7 +71,7 @@ class LgbmMember:
         """Read what ``save`` wrote."""
         path = folder / cls.file_name
         try:
-            return cls(lgb.Booster(model_str=path.read_text(encoding="utf-8"), params={"verbose": -1}))
+            return cls(lgb.Booster(model_str=path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, lgb.basic.LightGBMError) as error:
             raise ModelRefused(
                 f"{path} cannot be read: {error}", fix="roll back with `kstock-batch models rollback`, or retrain"

@@ -1,7 +1,6 @@
 """The LSTM member: trained in torch, scored in numpy, because importing torch takes longer than scoring the market."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +64,6 @@ class LstmMember:
         learning_rates : rate of each epoch; a refit passes the ``learning_rates`` of the run with validation
         on_epoch : called with (epoch from 1, training loss, validation loss or None)
         """
-        # Read once, while torch is loaded: OpenMP threads that spin for each other crawl where another job has a core.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from kstock_batch.learners import lstm_training
 
         values = examples.inputs.sequence * np.float32(INPUT_SCALE)

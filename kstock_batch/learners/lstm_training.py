@@ -65,6 +65,10 @@ class Recipe:
     lower_rate_patience: int = 1
     stop_patience: int = 3
 
+    def batch_for(self, n_windows: int) -> int:
+        """Return the batch size: smaller for few windows, so that an epoch still has some twenty steps."""
+        return min(self.batch_size, max(32, n_windows // 20))
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -194,10 +198,11 @@ class _Run:
         """Step through all training windows once and return their mean loss."""
         self.network.train()
         n = len(self.sample.ends)
-        warm_up = min(self.recipe.warm_up_steps, ceil(n / self.recipe.batch_size)) if self.done == 0 else 1
+        size = self.recipe.batch_for(n)
+        warm_up = min(self.recipe.warm_up_steps, ceil(n / size)) if self.done == 0 else 1
         total = 0.0
         order = self.shuffle.permutation(n)
-        for step, (windows, label) in enumerate(self.sample.batches(self.recipe.batch_size, order), start=1):
+        for step, (windows, label) in enumerate(self.sample.batches(size, order), start=1):
             self.optimiser.param_groups[0]["lr"] = rate * min(1.0, step / warm_up)
             self.optimiser.zero_grad()
             loss = binary_cross_entropy_with_logits(self.network(windows), label)

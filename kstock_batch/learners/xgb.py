@@ -68,10 +68,14 @@ class XgbMember:
         path = folder / cls.file_name
         booster = xgb.Booster()
         try:
-            booster.load_model(bytearray(path.read_bytes()))
+            content = path.read_bytes()
+            if not content:  # given no bytes at all, XGBoost ends the process instead of raising
+                raise OSError("it is empty")
+            booster.load_model(bytearray(content))
         except (OSError, xgb.core.XGBoostError) as error:
+            reason = str(error).partition("\n")[0]  # what follows is a stack trace of C++
             raise ModelRefused(
-                f"{path} cannot be read: {error}", fix="roll back with `kstock-batch models rollback`, or retrain"
+                f"{path} cannot be read: {reason}", fix="roll back with `kstock-batch models rollback`, or retrain"
             ) from error
         return cls(booster)
 

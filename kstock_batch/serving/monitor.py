@@ -8,30 +8,47 @@ from kstock_batch.errors import KStockError
 from kstock_batch.registry import Registry
 from kstock_batch.serving.ask import ask
 from kstock_batch.settings import Settings
-from kstock_batch.store.warehouse import lock_holder
+from kstock_batch.store.queries import Query
+from kstock_batch.store.warehouse import Warehouse, lock_holder
 
-LAST_RUNS = (
-    "SELECT run_id, command, as_of, status, started_at, finished_at, coalesce(error, summary) AS told"
-    " FROM run ORDER BY started_at DESC LIMIT 8"
-)
+LAST_RUNS = 8
 
 
 def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
     """Return facts by name; what cannot be read is said in its place, because a status must always answer."""
+    found = PredictionReader(settings.published, settings.max_age_sessions, clock=lambda: now).status()
     facts: dict[str, Any] = {
         "root": settings.root.resolve(),
         "store": _store(settings),
         "writer": lock_holder(settings.store.with_suffix(".lock")) or "none",
         "champion": _champion(settings),
+        "published_file": settings.published,
+        "problem": found.problem,
     }
+    if found.publication is not None:
+        facts |= {
+            "as_of": found.publication.as_of,
+            "age_sessions": found.age_sessions,
+            "is_stale": found.is_stale,
+            "published_at": found.publication.published_at,
+            "n_sessions": found.publication.n_sessions,
+            "n_predictions": found.publication.n_predictions,
+            "model_version": found.publication.model_version,
+        }
+    return {**facts, "runs": _runs(settings)}
+
+
+def _runs(settings: Settings) -> list[dict[str, Any]]:
+    """Return the last runs: from the store, or while somebody writes it, those that the publication knows."""
     try:
-        reader = PredictionReader(settings.published, max_age_sessions=settings.max_age_sessions, clock=lambda: now)
-        found = reader.status()
-        facts["publication"] = found
-        facts["runs"] = ask(settings.published, LAST_RUNS, limit=8).rows
-    except KStockError as error:
-        facts |= {"publication": error.what, "runs": []}
-    return facts
+        with Warehouse.read(settings) as warehouse:
+            return Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
+    except KStockError:
+        statement = Query.load("reports/last_runs").text.replace("$n", str(LAST_RUNS))
+    try:
+        return ask(settings.published, statement, limit=LAST_RUNS).rows
+    except KStockError:
+        return []
 
 
 def _store(settings: Settings) -> str:

@@ -21,10 +21,10 @@ from typing import Any
 
 import duckdb
 
-from kstock_batch.errors import DataNotReady, KStockError
+from kstock_batch.errors import DataNotReady, PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
 from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse, _is_disk_full
+from kstock_batch.store.warehouse import Warehouse, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,6 @@ con.execute("ATTACH '" + path.replace("'", "''") + "' AS published (READ_ONLY)")
 con.execute("USE published")
 json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
 """
-
-
-class PublicationRefused(KStockError):
-    """The serving file could not be built, or is not what it must be."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ def _failures_named(target: Path) -> Iterator[None]:
         with disk_full_is_named(target):
             yield
     except duckdb.Error as error:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise disk_full(target) from error
         if isinstance(error, duckdb.IOException):
             raise _unwritable(target, str(error).splitlines()[0]) from error

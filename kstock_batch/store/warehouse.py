@@ -91,7 +91,7 @@ class Warehouse:
             # A failed COMMIT has already rolled back; DuckDB then knows of no transaction to end.
             with _suppressed_transaction_error():
                 self.con.execute("ROLLBACK")
-            if isinstance(error, duckdb.Error) and _is_disk_full(error):
+            if isinstance(error, duckdb.Error) and is_disk_full(error):
                 raise disk_full(self.path) from error
             raise
 
@@ -166,7 +166,7 @@ def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckD
         con.execute("SET TimeZone = 'UTC'")  # not in the config: icu is loaded only once the database is open
         return con
     except duckdb.Error as error:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise disk_full(path) from error
         raise StoreIncompatible(
             f"{path} cannot be opened: {str(error).splitlines()[0].removesuffix('.')}",
@@ -209,9 +209,10 @@ def _too_new(path: Path, version: int, newest: int) -> StoreIncompatible:
     )
 
 
-def _is_disk_full(error: duckdb.Error) -> bool:
+def is_disk_full(error: duckdb.Error) -> bool:
+    """Return whether DuckDB failed for want of disk space."""
     text = str(error).lower()
-    return "no space left" in text or "max_temp_directory_size" in text
+    return any(sign in text for sign in ("no space left", "disk quota exceeded", "max_temp_directory_size"))
 
 
 @contextmanager

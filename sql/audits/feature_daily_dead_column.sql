@@ -14,7 +14,8 @@ of_session AS (
   WHERE as_of = $as_of AND is_scoreable
 ),
 cell AS (
-  UNPIVOT INCLUDE NULLS of_session ON COLUMNS(* EXCLUDE (ticker)) INTO NAME feature VALUE value
+  SELECT ticker, feature, value
+  FROM of_session UNPIVOT INCLUDE NULLS (value FOR feature IN (COLUMNS(* EXCLUDE (ticker))))
 )
 SELECT feature, count(*) AS n_tickers, count(value) AS n_known, min(value) AS lowest, max(value) AS highest
 FROM cell

@@ -1,7 +1,8 @@
--- what:   the ledger of runs
+-- what:   the ledger of runs that have ended; the run that publishes is named in publication
 -- grain:  run_id
 -- reads:  run
 -- params:
 SELECT run_id, command, as_of, status, pid, started_at, finished_at, summary, error
 FROM run
+WHERE status <> 'running'
 ORDER BY started_at, run_id

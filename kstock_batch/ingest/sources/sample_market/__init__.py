@@ -4,8 +4,8 @@ All names and numbers are invented. The sessions are an argument; nothing here r
 
 How a price is made (t = session, i = name; s.t5 = Student-t(5) scaled to unit variance; symmetric, independent)::
 
-    regime_t   = 0.6 log(VIX / 16.5), last US session dated before t, + AR(1; 0.97, 0.04)
-    market_t   = 0.35 (S&P 500 log return since the previous session) + 0.0075 exp(regime_t) s.t5
+    regime_t   = 0.6 log(VIX / 16.5), last US session dated before t, + AR(1; 0.97, 0.04)      (VIX before its floor)
+    market_t   = 0.35 (S&P 500 log return since session t-1, less its trend) + 0.0075 exp(regime_t) s.t5
     sector_kt  = 0.0085 exp(regime_t) s.t5
     own_vol_it = idio_vol_i sqrt(g_it) exp(regime_t),  g_(t+1) = 0.03 + 0.08 e^2 g + 0.89 g   (e = own shock, |e| <= 4)
     move_it    = beta_i market_t + load_i sector_kt + own_vol_it e_it + signal * own_vol_it * S_i(t-1)
@@ -21,7 +21,9 @@ How a price is made (t = session, i = name; s.t5 = Student-t(5) scaled to unit v
 
 With ``signal=0`` every close is a martingale up to the clipping at the limits: symmetric shocks, unbiased rounding,
 no drift, and halts, splits, listings and delistings decided before the first price. Flows follow the same day's
-return and their own past at any signal. What remains predictable then is volatility, as on every market.
+return and their own past at any signal. What remains predictable then is volatility, as on every market; and as
+"+3 %" is likelier for a volatile name, AUC inside volatility quintiles stays at 0.505-0.525 (seeds 7-9, 300 x 800,
+LightGBM, purged) while the rank correlation with returns is 0 +- 0.01; with ``signal=1`` they are 0.565 and 0.09.
 """
 
 from __future__ import annotations

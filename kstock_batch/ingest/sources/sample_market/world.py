@@ -45,10 +45,12 @@ def draw_world(sessions: Sequence[date], seed: int) -> World:
     regime = 0.6 * log_vix[seen] + _ar1(rng, len(sessions), 0.97, 0.04)
     own_vol = 0.0075 * np.exp(regime)
     market = _US_SPILLOVER * spill + own_vol * fat_tailed(rng, len(sessions))
+    # America grows; Korea gets the surprises alone, or betas would differ in what they may be expected to earn.
+    trend, tech = 0.0003 * np.arange(len(us_days)), rng.standard_normal(len(us_days))
     series = {
-        "SP500": (us_days, 4_500 * np.exp(cumulative)),
-        "NASDAQ": (us_days, 14_000 * np.exp(np.cumsum(1.15 * us_return + 0.004 * rng.standard_normal(len(us_days))))),
-        "VIX": (us_days, 16.5 * np.exp(log_vix)),
+        "SP500": (us_days, 4_500 * np.exp(cumulative + trend)),
+        "NASDAQ": (us_days, 14_000 * np.exp(1.15 * cumulative + trend + np.cumsum(0.004 * tech))),
+        "VIX": (us_days, np.maximum(16.5 * np.exp(log_vix), 9.0)),
         "US10Y": (weekdays, np.maximum(4.2 + np.cumsum(0.05 * rng.standard_normal(len(weekdays))), 0.3)),
         "USDKRW": (weekdays, 1_340 * np.exp(np.cumsum(0.0045 * rng.standard_normal(len(weekdays))))),
         "FEDFUNDS": (days, 4.33 - 0.25 * np.floor(np.linspace(0, 4, len(days)))),

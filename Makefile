@@ -1,0 +1,45 @@
+# Two commands for a machine that has Python >= 3.11, pip and make:
+#   make score   environment, sample market, model, tonight's predictions
+#   make test    environment, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+K := $(BIN)/kstock-batch
+
+.PHONY: score test lint types format bench clean
+
+score: $(VENV)/.installed
+	$(K) demo
+	test -f models/champion.json || $(K) retrain
+	$(K) score
+	$(K) predictions show --top 20
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff check --target-version py39 --select E,F,UP kstock_batch/bot kstock_batch/errors.py
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("kstock-batch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist
