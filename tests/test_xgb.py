@@ -108,6 +108,14 @@ def test_a_file_that_is_no_model_is_refused_by_name(content, tmp_path):
         XgbMember.load(tmp_path)
 
 
+def test_a_model_cut_in_half_is_refused_by_name(member, tmp_path):
+    member.save(tmp_path)
+    path = tmp_path / "xgb.ubj"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelRefused, match=r"xgb.ubj cannot be read"):
+        XgbMember.load(tmp_path)
+
+
 def test_the_card_is_json_and_names_the_column_that_mattered(member):
     card = member.card()
     assert json.loads(json.dumps(card)) == card

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, Any] = {
     "force_row_wise": True,
     "verbose": -1,
 }
+END_OF_MODEL = "end of parameters"  # all that follows it in the text is optional
 MIN_ROWS_IN_LEAF = 500
 ROWS_PER_LEAF = 400  # small data: a leaf of 500 rows would leave nothing to split
 
@@ -68,11 +69,14 @@ class LgbmMember:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
+        """Read what ``save`` wrote; damage other than a cut is for the registry's digests to find."""
         path = folder / cls.file_name
         try:
-            return cls(lgb.Booster(model_str=path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, lgb.basic.LightGBMError) as error:
+            text = path.read_text(encoding="utf-8")
+            if END_OF_MODEL not in text:  # LightGBM ends the process on half a model instead of raising
+                raise ValueError("it is cut off, or no LightGBM model")
+            return cls(lgb.Booster(model_str=text))
+        except (OSError, ValueError, lgb.basic.LightGBMError) as error:
             raise ModelRefused(
                 f"{path} cannot be read: {error}", fix="roll back with `kstock-batch models rollback`, or retrain"
             ) from error

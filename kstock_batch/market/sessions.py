@@ -3,6 +3,7 @@
 Seoul has had no daylight saving since 1988, so KST is UTC+9 throughout.
 """
 
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ def krx_sessions(start: date, end: date) -> list[date]:
     import exchange_calendars  # costs 0.6 s: the nightly path reads the store's raw_calendar instead
 
     # The calendar computes its own bounds from the clock unless both are given; so the same call gives the same days.
-    calendar = exchange_calendars.get_calendar("XKRX", start=start.isoformat(), end=end.isoformat())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 4.13 meets announcements of pandas 4: the library's to heed, not the user's
+        calendar = exchange_calendars.get_calendar("XKRX", start=start.isoformat(), end=end.isoformat())
     return [day for stamp in calendar.sessions if (day := stamp.date()) not in CLOSURES]
 
 

@@ -38,13 +38,14 @@ filing AS (
     date_diff('day', period_end, available_at + INTERVAL 9 HOUR) > 60 AS is_year,
   FROM raw_financial
 ),
+-- Some report half-years as years: twelve months must lie between two of them. The first one known is trusted.
 filing_of_year AS (
   SELECT
     ticker,
     period_end,
     available_at,
     net_income_ytd,
-    date_diff('month', lag(period_end) OVER by_ticker, period_end) AS months_since_year_before,
+    coalesce(date_diff('month', lag(period_end) OVER by_ticker, period_end), 12) = 12 AS is_twelve_months,
   FROM filing
   WHERE is_year
   WINDOW by_ticker AS (PARTITION BY ticker ORDER BY period_end)
@@ -53,14 +54,19 @@ net_income_4q AS (      -- this year so far + last year - last year as far
   SELECT
     f.ticker,
     greatest(f.available_at, y.available_at, q.available_at) AS available_at,
-    CASE WHEN f.is_year THEN f.net_income_ytd ELSE f.net_income_ytd + y.net_income_ytd - q.net_income_ytd END AS won,
+    f.net_income_ytd + y.net_income_ytd - q.net_income_ytd AS won,
   FROM filing AS f
-  LEFT JOIN filing_of_year AS y
-    ON NOT f.is_year AND y.ticker = f.ticker
+  JOIN filing_of_year AS y
+    ON y.ticker = f.ticker
     AND y.period_end < f.period_end AND y.period_end >= f.period_end - INTERVAL 10 MONTH
-    AND coalesce(y.months_since_year_before, 12) = 12
-  LEFT JOIN filing AS q
-    ON NOT f.is_year AND q.ticker = f.ticker AND last_day(q.period_end) = last_day(f.period_end - INTERVAL 12 MONTH)
+    AND y.is_twelve_months
+  JOIN filing AS q
+    ON q.ticker = f.ticker AND last_day(q.period_end) = last_day(f.period_end - INTERVAL 12 MONTH)
+  WHERE NOT f.is_year
+  UNION ALL
+  SELECT ticker, available_at, net_income_ytd AS won
+  FROM filing_of_year
+  WHERE is_twelve_months
 ),
 income AS (
   SELECT ticker, available_at, won

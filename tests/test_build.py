@@ -1,0 +1,170 @@
+"""feature_daily as a whole: point in time, incremental = backfill, who is scoreable, who is strong."""
+
+from datetime import date, datetime
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from tests.hand_store import hand_store, listing, prices, put, weekdays
+
+from kstock_batch.features.build import bring_up_to_date, compute_features, rs_percentile
+from kstock_batch.features.windows import BarRows, gather
+from kstock_batch.ingest.pipeline import ingest_files
+from kstock_batch.ingest.sources.files import load_mapping
+from kstock_batch.ingest.sources.sample_market import generate
+from kstock_batch.market.contract import FEATURE_NAMES, N_FEATURES
+from kstock_batch.market.sessions import krx_sessions
+from kstock_batch.settings import Settings
+from kstock_batch.store.ledger import opened_run
+from kstock_batch.store.queries import Query
+
+SESSIONS = krx_sessions(date(2025, 1, 2), date(2026, 4, 30))[:270]
+CUTS = (SESSIONS[230], SESSIONS[249], SESSIONS[268])
+RAW = ("raw_price", "raw_market_cap", "raw_financial", "raw_valuation", "raw_flow", "raw_macro", "raw_market_flow")
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("market")
+    generate(SESSIONS, n_tickers=40, seed=3).write(folder)
+    return folder
+
+
+def ingest(root, folder, at=datetime(2026, 5, 1)):
+    settings = Settings.load(root, environ={})
+    with opened_run(settings, "test", at=at) as run:
+        ingest_files(run.warehouse, folder, load_mapping(), settings=settings, run=run)
+    return settings
+
+
+def build(settings, at=datetime(2026, 5, 2)):
+    with opened_run(settings, "test", at=at) as run:
+        bring_up_to_date(run.warehouse, settings, run)
+        return run.warehouse.con.sql("FROM feature_daily ORDER BY as_of, ticker").pl()
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_features_of_a_night_are_the_same_when_nothing_later_is_in_the_store(tmp_path, market, cut):
+    settings = ingest(tmp_path, market)
+    with opened_run(settings, "test", at=datetime(2026, 5, 2)) as run:
+        con = run.warehouse.con
+        everything_stored = compute_features(con, SESSIONS[200], SESSIONS[-1]).filter(pl.col("as_of") <= cut)
+        for table in RAW:
+            con.execute(
+                f"DELETE FROM {table} WHERE available_at > (SELECT cutoff_at FROM raw_calendar WHERE session = $cut)",
+                {"cut": cut},
+            )
+        as_it_was = compute_features(con, SESSIONS[200], cut)
+    assert as_it_was["as_of"].max() == cut
+    assert_frame_equal(as_it_was, everything_stored, check_exact=True)
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_nights_computed_one_after_the_other_equal_a_backfill_to_the_bit(tmp_path, market, cut):
+    backfilled = build(ingest(tmp_path / "at_once", market))
+    early = tmp_path / "early"
+    early.mkdir()
+    for path in market.glob("*.parquet"):
+        frame = pl.read_parquet(path)
+        day = next((name for name in ("available_from", "date") if name in frame.columns), None)
+        (frame.filter(pl.col(day) <= cut) if day else frame).write_parquet(early / path.name)
+    settings = ingest(tmp_path / "nightly", early)
+    first = build(settings)
+    assert first["as_of"].max() == cut
+    nightly = build(ingest(tmp_path / "nightly", market, at=datetime(2026, 5, 3)), at=datetime(2026, 5, 4))
+    assert_frame_equal(nightly, backfilled, check_exact=True)
+
+
+def test_a_second_build_finds_nothing_due(tmp_path, market):
+    settings = ingest(tmp_path, market)
+    build(settings)
+    with opened_run(settings, "test", at=datetime(2026, 5, 3)) as run:
+        assert bring_up_to_date(run.warehouse, settings, run).n_rows == 0
+
+
+def test_a_build_reopens_the_sessions_that_new_rows_can_change_and_no_others(tmp_path, market):
+    settings = ingest(tmp_path, market)
+    build(settings)
+    with opened_run(settings, "test", at=datetime(2026, 5, 3)) as run:
+        run.warehouse.con.execute("INSERT INTO feature_due VALUES ('raw_price', $day, 'x')", {"day": SESSIONS[260]})
+        rebuilt = bring_up_to_date(run.warehouse, settings, run)
+    assert (rebuilt.start, rebuilt.end) == (SESSIONS[260], SESSIONS[-1])
+
+
+def test_the_sample_market_fills_every_feature(tmp_path, market):
+    rows = build(ingest(tmp_path, market)).filter(pl.col("is_scoreable"))
+    known = rows.select(pl.col(FEATURE_NAMES).is_not_null().mean())
+    assert min(known.row(0)) > 0.1, known.row(0, named=True)
+    assert rows.select(pl.col(FEATURE_NAMES).is_nan().any()).row(0) == (False,) * N_FEATURES
+
+
+def test_null_feature_count_counts_the_nulls(tmp_path, market):
+    rows = build(ingest(tmp_path, market))
+    counted = rows.select(pl.sum_horizontal(pl.col(name).is_null() for name in FEATURE_NAMES)).to_series()
+    assert rows["null_feature_count"].to_list() == counted.to_list()
+
+
+def scoreable(tmp_path, closes, *, include_preferred=False, **kind):
+    days = weekdays(date(2023, 1, 2), len(closes))
+    with hand_store(tmp_path, days) as warehouse:
+        put(warehouse, "raw_price", prices("000010", days, closes))
+        put(warehouse, "raw_listing", [listing("000010", **kind)], available_at=datetime(1900, 1, 1))
+        rows = compute_features(warehouse.con, days[0], days[-1], include_preferred=include_preferred)
+    return rows.filter(pl.col("is_scoreable"))["bars_available"].to_list()
+
+
+def test_a_stock_is_scoreable_from_its_sixtieth_bar(tmp_path):
+    assert scoreable(tmp_path, [100 + i for i in range(62)]) == [60, 61, 62]
+
+
+def test_twenty_bars_that_span_more_than_forty_sessions_are_not_scoreable(tmp_path):
+    closes = [100.0 + i for i in range(60)] + [None] * 20 + [200.0] * 3 + [None] + [200.0] * 18
+    # The last 20 bars span 40 sessions on the first bar after the gap and never more than 40 with 20 sessions missing;
+    # one more missing session makes it 41, until the gap has left the window.
+    assert scoreable(tmp_path, closes) == [60, 61, 62, 63, *range(80, 82)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"),
+    [
+        ({"market": "KOSDAQ"}, True),
+        ({"market": "KONEX"}, False),
+        ({"is_spac": True}, False),
+        ({"is_preferred": True}, False),
+        ({"is_preferred": True, "include_preferred": True}, True),
+    ],
+)
+def test_only_common_stock_of_the_two_boards_is_scoreable(tmp_path, kind, counts):
+    assert bool(scoreable(tmp_path, [100 + i for i in range(61)], **kind)) is counts
+
+
+def test_relative_strength_ranks_scoreable_names_only_and_ties_share_the_best_rank():
+    frame = pl.DataFrame(
+        {
+            "as_of": [1] * 6 + [2],
+            "is_scoreable": [True, True, True, True, False, True, True],
+            "return_3m_pct": [30.0, 10.0, 10.0, -5.0, 99.0, None, 1.0],
+        }
+    )
+    found = frame.with_columns(rs_percentile())["rs_percentile"].to_list()
+    assert found == pytest.approx([100, 200 / 3, 200 / 3, 0, None, None, None], nan_ok=True)
+
+
+def test_every_window_cell_is_the_stored_cell_of_its_ticker_and_bar(tmp_path, market):
+    settings = ingest(tmp_path, market)
+    build(settings)
+    with opened_run(settings, "test", at=datetime(2026, 5, 3)) as run:
+        con = run.warehouse.con
+        frame = Query.load("features/training_row").frame(
+            con, start=SESSIONS[100], end=SESSIONS[-1], known_through=SESSIONS[-1]
+        )
+        stored = con.sql("FROM feature_daily").pl()
+    bars = BarRows.of(frame)
+    ends = bars.window_ends()[::97]
+    windows = gather(bars.values(FEATURE_NAMES), ends)
+    assert windows.shape == (len(ends), 20, N_FEATURES)
+    for window, end in zip(windows, ends, strict=True):
+        ticker, as_of = bars.frame.row(int(end), named=True)["ticker"], bars.frame["as_of"][int(end)]
+        own = stored.filter((pl.col("ticker") == ticker) & (pl.col("as_of") <= as_of)).sort("as_of").tail(20)
+        expected = own.select(pl.col(FEATURE_NAMES).fill_null(float("nan"))).to_numpy()
+        assert (window.tobytes()) == expected.astype("float32").tobytes()
