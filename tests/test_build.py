@@ -19,7 +19,8 @@ from kstock_batch.store.ledger import opened_run
 from kstock_batch.store.queries import Query
 
 SESSIONS = krx_sessions(date(2025, 1, 2), date(2026, 4, 30))[:270]
-CUTS = (SESSIONS[230], SESSIONS[249], SESSIONS[268])
+# The session before third-quarter reports become known, and two ordinary ones.
+CUTS = (date(2025, 11, 14), SESSIONS[249], SESSIONS[268])
 RAW = ("raw_price", "raw_market_cap", "raw_financial", "raw_valuation", "raw_flow", "raw_macro", "raw_market_flow")
 
 
@@ -49,6 +50,7 @@ def test_features_of_a_night_are_the_same_when_nothing_later_is_in_the_store(tmp
     with opened_run(settings, "test", at=datetime(2026, 5, 2)) as run:
         con = run.warehouse.con
         everything_stored = compute_features(con, SESSIONS[200], SESSIONS[-1]).filter(pl.col("as_of") <= cut)
+        asked_until_then = compute_features(con, SESSIONS[200], cut)
         for table in RAW:
             con.execute(
                 f"DELETE FROM {table} WHERE available_at > (SELECT cutoff_at FROM raw_calendar WHERE session = $cut)",
@@ -57,6 +59,7 @@ def test_features_of_a_night_are_the_same_when_nothing_later_is_in_the_store(tmp
         as_it_was = compute_features(con, SESSIONS[200], cut)
     assert as_it_was["as_of"].max() == cut
     assert_frame_equal(as_it_was, everything_stored, check_exact=True)
+    assert_frame_equal(as_it_was, asked_until_then, check_exact=True)
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=str)

@@ -122,5 +122,5 @@ def test_the_signal_rises_with_the_probability_and_keeps_its_ends():
 
 @pytest.mark.parametrize("base_rate", [0.0, 1.0, float("nan")])
 def test_a_base_rate_that_cannot_be_is_named(base_rate):
-    with pytest.raises(ValueError, match="base_rate = .* is not between 0 and 1"):
+    with pytest.raises(ValueError, match=r"base_rate = .* is not between 0 and 1"):
         even_prior_signal([0.3], base_rate)

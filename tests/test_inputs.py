@@ -74,13 +74,17 @@ class Problem:
 
 
 def problem(signal: float, n_tickers: int = 40, n_sessions: int = 120, seed: int = 3) -> Problem:
-    """Rises depend on return_3m_pct with strength ``signal``; 0 is pure noise."""
-    rows = BarRows.of(random_market(n_tickers, n_sessions, seed))
+    """Rises depend on return_3m_pct, which lasts as it does in life, with strength ``signal``; 0 is pure noise."""
+    rng = np.random.default_rng(seed)
+    shocks = rng.normal(size=(n_tickers, n_sessions + 100))
+    decay = 0.9 ** np.arange(100)
+    z = np.apply_along_axis(np.convolve, 1, shocks, decay, mode="valid")[:, :n_sessions].ravel() * np.sqrt(1 - 0.81)
+    market = random_market(n_tickers, n_sessions, seed).with_columns(return_3m_pct=pl.Series(z, dtype=pl.Float32))
+    rows = BarRows.of(market)
     inputs = build_inputs(rows)
     ends = rows.window_ends()
-    z = rows.values(["return_3m_pct"])[ends, 0]
-    chance = 1 / (1 + np.exp(1.0 - signal * np.nan_to_num(z)))
-    label = (np.random.default_rng(seed).random(len(ends)) < chance).astype(np.float32)
+    chance = 1 / (1 + np.exp(1.0 - signal * z[ends]))
+    label = (rng.random(len(ends)) < chance).astype(np.float32)
     session = inputs.session[ends]
     past, later = session < 85, session >= 90
     examples = Examples(inputs, ends[past], label[past], ends[past], label[past])

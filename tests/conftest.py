@@ -1,0 +1,88 @@
+"""Roots and folders that many tests share: built once, copied for each test that changes them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from factories import LAST, TINY, copy_root, done, sample_frames, until, write_folder
+
+from kstock_batch.market.sessions import krx_sessions
+
+REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KSTOCK_* variable of whoever runs the tests must not change them."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("KSTOCK_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A hand-made source folder: four stocks, 100 sessions."""
+    return write_folder(tmp_path / "source")
+
+
+@pytest.fixture(scope="session")
+def _ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ingested")
+    done(root, "ingest", "files", write_folder(root / "source"))
+    return root
+
+
+@pytest.fixture
+def root(_ingested: Path, tmp_path: Path) -> Path:
+    """A root into which the hand-made folder (its ``source``) has been ingested."""
+    return copy_root(_ingested, tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    (root / "kstock.toml").write_text(TINY, encoding="utf-8")
+    frames, days = sample_frames(), krx_sessions(LAST.replace(month=5), LAST)
+    write_folder(root / "next", frames)
+    done(root, "ingest", "files", write_folder(root / "source", until(frames, days[-2])))
+    done(root, "retrain", "--as-of", days[-8])
+    done(root, "score", "--as-of", days[-3])
+    return root
+
+
+@pytest.fixture
+def trained_root(_trained: Path, tmp_path: Path) -> Path:
+    """A root of 40 stocks with a champion and one publication, as-of the session before its newest.
+
+    ``source`` was ingested; ``next`` holds one more session. The champion learnt from what was known seven
+    sessions before the last of ``next``.
+    """
+    return copy_root(_trained, tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def real_panel() -> Path:
+    """The real KRX panel, where it lies beside the checkout."""
+    if not REAL_PANEL.is_dir():
+        pytest.skip(f"the real KRX panel is not at {REAL_PANEL}")
+    return REAL_PANEL
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 MB that a test may fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
