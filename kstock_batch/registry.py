@@ -66,6 +66,9 @@ class Registry:
                 whole = {"version": version, **manifest, "files": files}
                 text = json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False, default=str)
                 write_atomically(building / "manifest.json", text.encode())
+                if (self.folder / version).exists():  # the same second and the same bytes: already stored
+                    shutil.rmtree(building)
+                    return self.get(version)
                 os.replace(building, self.folder / version)
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from factories import LAST, TINY, copy_root, done, sample_frames, until, write_folder
 
-from kstock_batch.market.sessions import krx_sessions
+from factories import LAST, TINY, copy_root, done, sample_frames, sessions_between, until, write_folder
 
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
@@ -46,7 +45,7 @@ def root(_ingested: Path, tmp_path: Path) -> Path:
 def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     (root / "kstock.toml").write_text(TINY, encoding="utf-8")
-    frames, days = sample_frames(), krx_sessions(LAST.replace(month=5), LAST)
+    frames, days = sample_frames(), sessions_between(LAST.replace(month=5), LAST)
     write_folder(root / "next", frames)
     done(root, "ingest", "files", write_folder(root / "source", until(frames, days[-2])))
     done(root, "retrain", "--as-of", days[-8])

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,16 @@ TINY = "train_sessions = 150\nvalidation_share = 0.4\ntree_rounds = 20\nlstm_epo
 # Source folders
 
 
+@cache
+def sessions_between(first: date, last: date) -> tuple[date, ...]:
+    """Return the exchange's sessions; asking its calendar costs half a second."""
+    return tuple(krx_sessions(first, last))
+
+
+@cache
 def hand_made() -> Frames:
     """Four stocks over 100 sessions whose every value can be read off: closes rise by one won a session."""
-    days = krx_sessions(FIRST, LAST)
+    days = sessions_between(FIRST, LAST)
     opens_at = {SAMSUNG: 70_000, HYNIX: 150_000, NEW_CODE: 12_000, SPAC: 2_000}
     prices = pl.DataFrame(
         [
@@ -113,7 +122,7 @@ def with_cell(frame: pl.DataFrame, row: int, **values: Any) -> pl.DataFrame:
 
 def sample_frames(*, sessions: int = 220, tickers: int = 40) -> Frames:
     """A sample market with a strong signal, so that a tiny model beats the base rate."""
-    days = krx_sessions(LAST - timedelta(days=2 * sessions), LAST)[-sessions:]
+    days = sessions_between(LAST - timedelta(days=2 * sessions), LAST)[-sessions:]
     return generate(days, n_tickers=tickers, seed=7, signal=3.0).frames
 
 
@@ -200,32 +209,34 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 # Looking at a root
 
 
-def store_rows(root: Path, statement: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement on the store."""
-    con = duckdb.connect(str(Settings(root=root).store), read_only=True)
+@contextmanager
+def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database file for reading, and close it again."""
+    con = duckdb.connect(str(path), read_only=True)
     try:
-        return con.execute(statement).fetchall()
+        yield con
     finally:
         con.close()
 
 
-def content(root: Path, tables: Sequence[str] = RAW_TABLES, *, without: str = "") -> dict[str, tuple[int, int]]:
+def store_rows(root: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement on the store."""
+    with opened(Settings(root=root).store) as con:
+        return con.execute(statement).fetchall()
+
+
+def content(root: Path, tables: Sequence[str] = RAW_TABLES, *, without: str = "") -> dict[str, tuple[int, str]]:
     """Return each table's row count and a digest of its rows in any order; ``without`` = columns left out, a regex."""
     store = Settings(root=root).store
     if not store.exists():
-        return dict.fromkeys(tables, (0, 0))
+        return dict.fromkeys(tables, (0, "0"))
     columns = f"COLUMNS(lambda c: NOT regexp_matches(c, '^({without})$'))" if without else "*"
-    found = {}
-    for table in tables:
-        rows = store_rows(
-            root,
-            f"SELECT count(*), coalesce(sum(hash(r)::HUGEINT), 0)::VARCHAR FROM (SELECT {columns} FROM {table}) AS r",
-        )
-        found[table] = (int(rows[0][0]), int(rows[0][1]))
-    return found
+    digest = "SELECT count(*), coalesce(sum(hash(r)), 0)::VARCHAR FROM (SELECT {} FROM {}) AS r"
+    with opened(store) as con:
+        return {table: con.execute(digest.format(columns, table)).fetchall()[0] for table in tables}
 
 
-def everything(root: Path) -> dict[str, tuple[int, int]]:
+def everything(root: Path) -> dict[str, tuple[int, str]]:
     """Return what the raw and the computed tables say, whenever and by whichever run it was said."""
     return content(root, (*RAW_TABLES, *MADE_TABLES), without=PROVENANCE)
 

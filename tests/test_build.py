@@ -5,8 +5,8 @@ from datetime import date, datetime
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from tests.hand_store import hand_store, listing, prices, put, weekdays
 
+from hand_store import hand_store, listing, prices, put, weekdays
 from kstock_batch.features.build import bring_up_to_date, compute_features, rs_percentile
 from kstock_batch.features.windows import BarRows, gather
 from kstock_batch.ingest.pipeline import ingest_files

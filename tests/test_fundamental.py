@@ -4,8 +4,8 @@ from datetime import date, datetime, timedelta
 from math import log10
 
 import pytest
-from tests.hand_store import hand_store, prices, put, weekdays
 
+from hand_store import hand_store, prices, put, weekdays
 from kstock_batch.features.fundamental import read_fundamentals
 
 DAYS = weekdays(date(2023, 1, 2), 400)

@@ -3,8 +3,8 @@
 from datetime import date
 
 import pytest
-from tests.hand_store import hand_store, prices, put, weekdays
 
+from hand_store import hand_store, prices, put, weekdays
 from kstock_batch.features.labels import read_labels
 
 DAYS = weekdays(date(2024, 1, 1), 12)

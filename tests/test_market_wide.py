@@ -4,8 +4,8 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
-from tests.hand_store import hand_store, put, weekdays
 
+from hand_store import hand_store, put, weekdays
 from kstock_batch.features.market_wide import read_market_wide
 
 DAYS = weekdays(date(2024, 3, 4), 10)  # a Monday

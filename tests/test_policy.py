@@ -12,7 +12,12 @@ from kstock_batch.market.sessions import cutoff_at
 
 def bonus(sector, market, day=date(2026, 3, 2), calendar=None):
     row = pl.DataFrame(
-        {"as_of": [day], "cutoff_at": [cutoff_at(day)], "market": [market], "sector_encoded": [SECTOR_CODES.get(sector, 0)]}
+        {
+            "as_of": [day],
+            "cutoff_at": [cutoff_at(day)],
+            "market": [market],
+            "sector_encoded": [SECTOR_CODES.get(sector, 0)],
+        }
     )
     expr = policy_bonus(calendar) if calendar else policy_bonus()
     return row.select(expr.alias("bonus")).item()

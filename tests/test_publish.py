@@ -10,11 +10,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from small_store import FRIDAY, MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
 
 from kstock_batch.errors import DataNotReady, DiskFull
 from kstock_batch.serving import publish as publishing
 from kstock_batch.serving.publish import PublicationRefused, publish
+from small_store import FRIDAY, MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
 
 HERE = Path(__file__).parent
 SAMSUNG, HYNIX, UNLISTED = "005930", "000660", "00088K"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from small_store import FRIDAY, MONDAY, THURSDAY, TUESDAY, WEDNESDAY, predict, publish_now, small_store
 
 from kstock_batch.bot import publication as following
 from kstock_batch.bot.publication import age_in_sessions
@@ -15,6 +14,7 @@ from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.bot.results import PredictionResult
 from kstock_batch.errors import NoPublication, StalePredictions
 from kstock_batch.market import sessions
+from small_store import FRIDAY, MONDAY, THURSDAY, TUESDAY, WEDNESDAY, predict, publish_now, small_store
 
 REPOSITORY = Path(__file__).parents[1]
 SAMSUNG, HYNIX, UNLISTED = "005930", "000660", "00088K"

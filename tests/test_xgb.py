@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_inputs import problem
 
 from kstock_batch.errors import ModelRefused
 from kstock_batch.learners.xgb import XgbMember
+from test_inputs import problem
 
 
 def fit(examples, rounds=40, seed=1):

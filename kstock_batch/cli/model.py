@@ -1,6 +1,7 @@
 """Commands that train models and choose the one that serves."""
 
 from datetime import date
+from typing import Any
 
 import click
 
@@ -31,18 +32,25 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
         bring_up_to_date(run.warehouse, settings, run)
         run.as_of = session_asked(run.warehouse.con, as_of)
         done = train(run.warehouse, settings, run, run.as_of, advance=advance)
+        if done.refusal:
+            raise done.refusal
         run.summary = f"{done.version.version} is champion"
     manifest = done.version.manifest
     if as_json:
-        console.document({**manifest, "is_champion": done.is_champion, "seconds": round(run.seconds, 1)})
+        console.document({**manifest, "is_champion": True, "seconds": round(run.seconds, 1)})
         return
-    judge = manifest["blocks"]["judge"]
-    title = f"out of sample, {judge['first_session']} … {judge['last_session']}, {judge['n_rows']:,} windows"
-    console.table(title, [{"": name, **row} for name, row in manifest["metrics"].items()])
+    _show_skill(done.version)
     n_rows = manifest["training"]["n_rows"]
     console.result(
         f"trained {done.version.version} on {n_rows:,} windows as-of {run.as_of}; it is champion; {run.seconds:.0f} s"
     )
+
+
+def _show_skill(version: Any) -> None:
+    """Print the metrics of the judging block."""
+    judge, metrics = version.manifest["blocks"]["judge"], version.manifest["metrics"]
+    title = f"out of sample, {judge['first_session']} … {judge['last_session']}, {judge['n_rows']:,} windows"
+    console.table(title, [{"": name, **row} for name, row in metrics.items()])
 
 
 @click.group()
@@ -84,9 +92,7 @@ def show_model(settings: Settings, version: str | None, as_json: bool) -> None:
     if as_json:
         console.document(chosen.manifest)
         return
-    console.table(
-        f"{chosen.version} out of sample", [{"": name, **row} for name, row in chosen.manifest["metrics"].items()]
-    )
+    _show_skill(chosen)
     facts = ("as_of", "fingerprint", "training", "blocks", "base_rate", "weights", "settings", "seed", "libraries")
     console.table("facts", [{"fact": name, "value": str(chosen.manifest[name])} for name in facts])
 

@@ -100,6 +100,6 @@ def status(settings: Settings, as_json: bool) -> None:
 
 def _verdict(facts: dict[str, Any]) -> str:
     if "as_of" not in facts:
-        return str(facts["problem"])
+        return f"nothing is published yet ({facts['problem']}): run `kstock-batch score`"
     how_old = f"{facts['age_sessions']} sessions old" + (", stale" if facts["is_stale"] else "")
     return f"predictions as-of {facts['as_of']} ({how_old}) from {facts['model_version']}"

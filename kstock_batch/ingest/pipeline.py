@@ -125,15 +125,21 @@ def _refuse_if_too_many(bad: pl.DataFrame, n_read: int, path: Path, table: Table
 
 
 def _quarantine(con: duckdb.DuckDBPyConnection, bad: pl.DataFrame, dataset: Dataset, run: Run) -> None:
-    """Keep the rejected rows; a dataset ingested twice leaves one copy, told by the last run."""
-    about = {"table": dataset.table.name, "source": dataset.constants["source"]}
-    con.execute("DELETE FROM quarantine WHERE table_name = $table AND source = $source", about)
+    """Keep the rejected rows; one that is rejected again is kept once, under the last run."""
     if bad.is_empty():
         return
+    about = {"table": dataset.table.name, "source": dataset.constants["source"]}
+    con.execute("CREATE OR REPLACE TEMP TABLE rejected AS SELECT b.rule, to_json(b)::VARCHAR AS row_json FROM bad AS b")
     con.execute(
-        "INSERT INTO quarantine SELECT $run_id, $table, $source, b.rule, to_json(b), $now FROM bad AS b",
+        "DELETE FROM quarantine WHERE table_name = $table AND source = $source"
+        " AND (rule, row_json) IN (SELECT (rule, row_json) FROM rejected)",
+        about,
+    )
+    con.execute(
+        "INSERT INTO quarantine SELECT $run_id, $table, $source, rule, row_json, $now FROM rejected",
         {**about, "run_id": run.run_id, "now": run.started_at},
     )
+    con.execute("DROP TABLE rejected")
 
 
 def _upsert(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, run: Run) -> tuple[int, int]:
@@ -142,18 +148,22 @@ def _upsert(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, ru
     on_key = " AND ".join(f"s.{name} = t.{name}" for name in table.key)
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in values)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE delta AS SELECT s.*, t.rowid AS old_row FROM rows AS s"
+        f"CREATE OR REPLACE TEMP TABLE delta AS"
+        f" SELECT s.*, t.rowid AS old_row, t.available_at AS old_available_at FROM rows AS s"
         f" LEFT JOIN {table.name} AS t ON {on_key} WHERE t.rowid IS NULL OR {differs}"
     )
     counts = con.execute("SELECT count(*) FILTER (old_row IS NULL), count(old_row) FROM delta").fetchall()
     con.execute(f"DELETE FROM {table.name} WHERE rowid IN (SELECT old_row FROM delta WHERE old_row IS NOT NULL)")
     con.execute(
-        f"INSERT INTO {table.name} BY NAME SELECT * EXCLUDE (old_row), $now AS ingested_at FROM delta"
+        f"INSERT INTO {table.name} BY NAME"
+        f" SELECT * EXCLUDE (old_row, old_available_at), $now AS ingested_at FROM delta"
         f" ORDER BY {', '.join(table.key)}",
         {"now": run.started_at},
     )
+    # A fact whose time was corrected was used from its old time on: those sessions are due as well.
     con.execute(
-        "INSERT INTO feature_due SELECT $table, min((available_at + INTERVAL 9 HOUR)::DATE), $run_id FROM delta"
+        "INSERT INTO feature_due"
+        " SELECT $table, min((least(available_at, old_available_at) + INTERVAL 9 HOUR)::DATE), $run_id FROM delta"
         " HAVING count(*) > 0",
         {"table": table.name, "run_id": run.run_id},
     )

@@ -28,8 +28,7 @@ def blend(members: Mapping[str, ArrayLike | None], weights: Mapping[str, float] 
     if dict(weights) == WEIGHTS and WEIGHTS_WITHOUT_LSTM.keys() <= scored.keys():
         no_lstm = np.isnan(scored["lstm"]) if "lstm" in scored else np.ones_like(blended, dtype=bool)
         pair = {name: scored[name] for name in WEIGHTS_WITHOUT_LSTM}
-        both = ~np.isnan(list(pair.values())).any(axis=0)
-        blended = np.where(no_lstm & both, _mean(pair, WEIGHTS_WITHOUT_LSTM), blended)
+        blended = np.where(no_lstm, _mean(pair, WEIGHTS_WITHOUT_LSTM), blended)
     return blended
 
 

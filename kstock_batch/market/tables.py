@@ -174,7 +174,7 @@ TABLES: dict[str, Table] = {
 
 def rules_for(table: Table, *, sessions: list[date], today: date) -> tuple[Rule, ...]:
     """Return the rules of ``table`` in the order they are asked: missing, not finite, its own, its dates, its key."""
-    missing = [Rule(f"{name}_is_missing", _C(name).is_null()) for name in table.required]
+    missing = [Rule(f"{name}_is_missing", _C(name).is_null()) for name in (*table.required, "available_at")]
     numbers = [name for name, kind in table.columns.items() if kind == "number"]
     finite = [Rule(f"{name}_is_not_finite", ~_C(name).is_finite()) for name in numbers]
     dates: list[Rule] = []

@@ -39,10 +39,10 @@ Advance = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Retrained:
-    """A stored version and whether it now serves."""
+    """A stored version; it serves unless ``refusal`` says why not."""
 
     version: ModelVersion
-    is_champion: bool
+    refusal: ChallengerRefused | None
 
 
 def retrain(
@@ -67,21 +67,23 @@ def retrain(
     with run.stage("store version"):
         registry = Registry(settings.models)
         version = registry.add(run.started_at, manifest, lambda folder: _write(folder, members, rows, judged))
-    require_better_than_base_rate(version)
-    registry.promote(version.version, at=run.started_at)
-    return Retrained(version, is_champion=True)
+    refusal = why_not_promote(version)
+    if refusal is None:
+        registry.promote(version.version, at=run.started_at)
+    return Retrained(version, refusal)
 
 
-def require_better_than_base_rate(version: ModelVersion) -> None:
-    """Raise unless the blend's log-loss on the judging block is below that of always saying the base rate."""
+def why_not_promote(version: ModelVersion) -> ChallengerRefused | None:
+    """Return a reason unless the blend's log-loss on the judging block is below that of always saying the base rate."""
     metrics = version.manifest["metrics"]
     blend, base = metrics["blend"]["log_loss"], metrics["base_rate"]["log_loss"]
-    if not blend < base:
-        raise ChallengerRefused(
-            f"{version.version} was stored but not promoted: its log-loss {blend:.5f} out of sample is not below"
-            f" {base:.5f}, that of always saying the base rate",
-            fix="the champion serves on; look at `kstock-batch models show` and at the newest data",
-        )
+    if blend < base:
+        return None
+    return ChallengerRefused(
+        f"{version.version} was stored but not promoted: its log-loss {blend:.5f} out of sample is not below"
+        f" {base:.5f}, that of always saying the base rate",
+        fix=f"the champion, if any, serves on; see `kstock-batch models show {version.version}` and the newest data",
+    )
 
 
 def _write(folder: Path, members: Mapping[str, Member], rows: LabelledRows, judged: Evaluation) -> None:

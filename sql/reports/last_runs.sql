@@ -7,9 +7,9 @@ SELECT
   command,
   as_of,
   status,
-  date_trunc('second', started_at) AS started_at,
-  round(epoch(finished_at - started_at), 1) AS seconds,
+  date_trunc('second', r.started_at) AS started_at,
+  round(epoch(r.finished_at - r.started_at), 1) AS seconds,
   split_part(coalesce(error, summary), chr(10), 1) AS told,
-FROM run
-ORDER BY started_at DESC, run_id DESC
+FROM run AS r
+ORDER BY r.started_at DESC, r.run_id DESC
 LIMIT $n

@@ -1,0 +1,108 @@
+"""The house: imports point down the floors, modules stay small, words with one meaning stay where they belong."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import kstock_batch
+
+PACKAGE = Path(kstock_batch.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+FLOOR = {
+    "errors": -1,
+    **dict.fromkeys(("settings", "logs", "files", "console"), 0),
+    "market": 1,
+    "bot": 1,
+    "store": 2,
+    "ingest": 3,
+    "features": 3,
+    "learners": 4,
+    "registry": 4,
+    "training": 5,
+    "serving": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+LEARNING_LIBRARIES = {"torch", "lightgbm", "xgboost"}
+MAX_LINES = 300
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Yield (line, full module name) of every import."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_from_floors_below(path):
+    own = room(path)
+    if own == "__init__":
+        return
+    for line, name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "kstock_batch" or len(parts) == 1:
+            continue
+        other = parts[1]
+        assert other == own or FLOOR[other] < FLOOR[own], f"{path.name}:{line}: {own} may not import {other}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "bot").glob("*.py")), ids=name_of)
+def test_the_bots_door_needs_only_the_standard_library_and_duckdb(path):
+    import sys
+
+    for line, name in imported(path):
+        root = name.split(".")[0]
+        allowed = root in sys.stdlib_module_names or root == "duckdb"
+        ours = name == "kstock_batch.errors" or name.startswith("kstock_batch.bot")
+        assert allowed or ours, f"{path.name}:{line}: the bot's environment has no {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_learning_libraries_are_imported_only_by_learners(path):
+    roots = {name.split(".")[0] for _, name in imported(path)}
+    assert room(path) == "learners" or not roots & LEARNING_LIBRARIES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_one_noun_of_readable_length(path):
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_pickled_and_nobody_prints_but_the_console(path):
+    text = path.read_text(encoding="utf-8")
+    assert not {name.split(".")[0] for _, name in imported(path)} & {"pickle", "joblib", "cloudpickle", "shelve"}
+    assert not re.search(r"torch\.(save|load)\(|(?<![.\w])(eval|exec)\(", text)
+    assert path.name == "console.py" or not re.search(r"^\s*print\(", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_labels_look_forward(path):
+    text = path.read_text(encoding="utf-8")
+    assert path.name == "labels.py" or not re.search(r"shift\(-|\.lead\(|FOLLOWING", text)
+
+
+def test_except_exception_exists_once():
+    found = [path.name for path in MODULES if "except Exception" in path.read_text(encoding="utf-8")]
+    assert found == ["ledger.py"]
+
+
+def test_the_clock_is_read_only_at_the_border():
+    found = {name_of(path) for path in MODULES if re.search(r"\.now\(|time\.time\(", path.read_text(encoding="utf-8"))}
+    # the lock says since when it is held, the reader compares with the bot's own clock, a log line has its time
+    assert found <= {"cli/options.py", "store/warehouse.py", "bot/reader.py", "logs.py"}

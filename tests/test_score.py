@@ -1,0 +1,138 @@
+"""The nightly score: what a prediction says, when a session is not scored, and that a rerun changes nothing."""
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+
+from factories import asked_json, done, run, sentence, store_rows
+from kstock_batch.bot.reader import PredictionReader
+from kstock_batch.bot.results import score_bonus, signal_label
+from kstock_batch.learners.calibration import even_prior_signal
+from kstock_batch.market.contract import fingerprint
+from kstock_batch.registry import Registry
+from kstock_batch.settings import Settings
+
+
+def predictions(root):
+    return pl.DataFrame(PredictionReader(Settings(root=root).published, None).top(5000))
+
+
+def test_a_prediction_carries_two_scales_its_members_its_rank_and_its_origin(trained_root):
+    rows = predictions(trained_root)
+    champion = Registry(trained_root / "models").champion()
+    base_rate = champion.manifest["base_rate"]
+    assert rows["signal"].to_list() == pytest.approx(even_prior_signal(rows["probability"], base_rate).tolist())
+    assert rows["lift"].to_list() == pytest.approx((rows["probability"] / base_rate).to_list())
+    assert rows["label"].to_list() == [signal_label(value) for value in rows["signal"]]
+    assert rows["score_bonus"].to_list() == [score_bonus(value) for value in rows["signal"]]
+    assert rows["rank"].to_list() == list(range(1, rows.height + 1))
+    assert rows["probability"].is_sorted(descending=True)
+    assert (rows["percentile"].max(), rows["percentile"].min()) == (100, 0)
+    assert rows.select(pl.col("lgbm", "xgb", "lstm").is_not_null().all()).row(0) == (True, True, True)
+    assert set(rows["model_version"]) == {champion.version}
+    assert set(rows["fingerprint"]) == {fingerprint()}
+
+
+def test_the_published_numbers_are_those_of_the_store(trained_root):
+    stored = store_rows(trained_root, "SELECT ticker, probability, lstm FROM prediction ORDER BY rank")
+    published = predictions(trained_root).select("ticker", "probability", "lstm").rows()
+    assert published == stored
+
+
+def test_the_ranked_blend_is_the_calibrated_mean_of_the_calibrated_members(trained_root):
+    from kstock_batch.learners.calibration import Calibrator
+    from kstock_batch.learners.ensemble import WEIGHTS
+
+    rows = predictions(trained_root)
+    mean = sum(weight * rows[name].to_numpy() for name, weight in WEIGHTS.items())
+    manifest = Registry(trained_root / "models").champion().manifest
+    calibrated = Calibrator.from_json(manifest["blend_calibrator"]).apply(mean)
+    assert np.abs(calibrated - rows["probability"].to_numpy()).max() < 1e-12
+
+
+def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root):
+    as_of = predictions(trained_root)["as_of"][0]
+    scoreable = store_rows(
+        trained_root, f"SELECT ticker FROM feature_daily WHERE as_of = DATE '{as_of}' AND is_scoreable ORDER BY ticker"
+    )
+    assert sorted(predictions(trained_root)["ticker"]) == [ticker for (ticker,) in scoreable]
+
+
+def test_a_rerun_keeps_every_prediction_and_says_so(trained_root):
+    before = store_rows(trained_root, "FROM prediction ORDER BY as_of, ticker")
+    again = done(trained_root, "score", "--as-of", before[0][0])
+    assert "already scored" in again.stdout
+    assert store_rows(trained_root, "FROM prediction ORDER BY as_of, ticker") == before
+
+
+def test_a_forced_rerun_replaces_the_same_numbers(trained_root):
+    told = "SELECT as_of, ticker, probability, rank FROM prediction ORDER BY as_of, ticker"
+    before = store_rows(trained_root, told)
+    done(trained_root, "score", "--as-of", before[0][0], "--force")
+    assert store_rows(trained_root, told) == before
+
+
+def test_sessions_that_were_missed_are_scored_in_one_run_and_equal_single_nights(trained_root, tmp_path):
+    from factories import copy_root
+
+    one_by_one = copy_root(trained_root, tmp_path / "other")
+    days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")][-4:]
+    answer = asked_json(trained_root, "score", "--from", days[0], "--as-of", days[-1])
+    assert answer["as_of"] == str(days[-1])
+    for day in days:
+        done(one_by_one, "score", "--as-of", day)
+    told = "SELECT as_of, ticker, probability, rank FROM prediction ORDER BY as_of, ticker"
+    assert store_rows(trained_root, told) == store_rows(one_by_one, told)
+    assert {row[0] for row in store_rows(trained_root, told)} == set(days)
+
+
+def test_new_prices_of_a_scored_session_make_it_due_again(trained_root):
+    as_of = predictions(trained_root)["as_of"][0]
+    assert "already scored" in done(trained_root, "score", "--as-of", as_of).stdout
+    done(trained_root, "features", "--rebuild")
+    assert "already scored" not in done(trained_root, "score", "--as-of", as_of).stdout
+
+
+def test_a_model_must_not_score_sessions_whose_outcome_it_has_seen(trained_root):
+    known = date.fromisoformat(Registry(trained_root / "models").champion().manifest["as_of"])
+    days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")]
+    before = predictions(trained_root)
+    refused = run(trained_root, "score", "--as-of", days[days.index(known) - 1])
+    assert refused.exit_code == 10
+    assert f"trained on outcomes known by {known}" in sentence(refused)
+    assert predictions(trained_root).equals(before)
+
+
+def test_audits_of_severity_fail_stop_the_night(trained_root):
+    import duckdb
+
+    as_of = predictions(trained_root)["as_of"][0]
+    con = duckdb.connect(str(Settings(root=trained_root).store))
+    con.execute("UPDATE feature_daily SET rsi = 101 WHERE as_of = $day AND is_scoreable", {"day": as_of})
+    con.close()
+    before = predictions(trained_root)
+    failed = run(trained_root, "score", "--as-of", as_of, "--force")
+    assert failed.exit_code == 4
+    assert "feature_daily_range" in sentence(failed)
+    assert "101" in sentence(failed)
+    assert predictions(trained_root).equals(before)
+    assert run(trained_root, "audit", "feature_daily_range", "--as-of", as_of).exit_code == 4
+    assert run(trained_root, "audit", "feature_daily_unique", "--as-of", as_of).exit_code == 0
+
+
+def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch):
+    from kstock_batch.learners.xgb import XgbMember
+
+    def nothing(self, inputs, ends):
+        return np.full(len(ends), np.inf)
+
+    before = predictions(trained_root)
+    monkeypatch.setattr(XgbMember, "predict", nothing)
+    monkeypatch.setattr("kstock_batch.learners.calibration.Calibrator.apply", lambda self, p: np.asarray(p))
+    failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
+    assert failed.exit_code == 10
+    assert "probabilities that are none" in sentence(failed)
+    monkeypatch.undo()
+    assert predictions(trained_root).equals(before)
