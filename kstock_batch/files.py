@@ -27,9 +27,9 @@ def disk_full(path: Path) -> DiskFull:
     return DiskFull(f"no space left on the disk of {path}", fix="free some room there, then run the same command again")
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -39,13 +39,9 @@ def fsync_folder(folder: Path) -> None:
 def rename_into_place(temp: Path, path: Path) -> None:
     """Replace ``path`` by the finished file ``temp``: a reader sees the old bytes or the new, never half."""
     with disk_full_is_named(path):
-        fd = os.open(temp, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        fsync(temp)
         os.replace(temp, path)
-        fsync_folder(path.parent)
+        fsync(path.parent)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kstock_batch.errors import ModelRefused, NoChampion
-from kstock_batch.files import disk_full_is_named, fsync_folder, sha256, write_atomically
+from kstock_batch.files import disk_full_is_named, fsync, sha256, write_atomically
 
 _VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
 _BUILDING = ".building-"
@@ -61,10 +61,14 @@ class Registry:
             try:
                 write(building)
                 files = {path.name: sha256(path) for path in sorted(building.iterdir())}
+                for name in files:
+                    fsync(building / name)
                 content = hashlib.sha256(json.dumps(files).encode()).hexdigest()
                 version = f"{created_at:%Y%m%dT%H%M%SZ}-{content[:6]}"
                 whole = {"version": version, **manifest, "files": files}
-                text = json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False, default=str)
+                whole = json.loads(json.dumps(whole, allow_nan=False, default=str))  # as it will be read back
+                whole["manifest_digest"] = _manifest_digest(whole)
+                text = json.dumps(whole, ensure_ascii=False, indent=2)
                 write_atomically(building / "manifest.json", text.encode())
                 if (self.folder / version).exists():  # the same second and the same bytes: already stored
                     shutil.rmtree(building)
@@ -73,7 +77,7 @@ class Registry:
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
-            fsync_folder(self.folder)
+            fsync(self.folder)
         return ModelVersion(version, self.folder / version, whole)
 
     def versions(self) -> list[ModelVersion]:
@@ -88,9 +92,12 @@ class Registry:
             have = sorted(p.name for p in self.folder.glob("*") if _VERSION.match(p.name))
             raise ModelRefused(f"there is no model version {version!r} in {self.folder}", fix=f"use one of {have[-5:]}")
         try:
-            return ModelVersion(version, path.parent, json.loads(path.read_text(encoding="utf-8")))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if not (isinstance(manifest, dict) and {"fingerprint", "files", "members", "metrics"} <= manifest.keys()):
+                raise ValueError("it is no manifest")
         except ValueError as error:
             raise ModelRefused(f"{path} is damaged: {error}", fix="promote another version, or retrain") from error
+        return ModelVersion(version, path.parent, manifest)
 
     def champion(self) -> ModelVersion:
         """Return the version that serves."""
@@ -115,9 +122,16 @@ class Registry:
         """Make ``version`` the champion once its files are found to be those that were saved."""
         chosen = self.get(version)
         require_intact(chosen)
-        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self.champion_version()}
+        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self._readable_champion()}
         write_atomically(self.folder / "champion.json", json.dumps(pointer, indent=2).encode())
         return chosen
+
+    def _readable_champion(self) -> str | None:
+        """Return the version that serves; None too if it is damaged, for promoting another is how that is mended."""
+        try:
+            return self.champion_version()
+        except ModelRefused:
+            return None
 
     def _remove_unfinished(self) -> None:
         """Clear what killed retrains left; the store's lock says that none is at work now."""
@@ -126,7 +140,9 @@ class Registry:
 
 
 def require_intact(version: ModelVersion) -> None:
-    """Raise unless every file of the version has the digest its manifest states."""
+    """Raise unless the manifest is the one that was written, and every file has the digest it states."""
+    if version.manifest.get("manifest_digest") != _manifest_digest(version.manifest):
+        raise _damaged(version, "its manifest.json was changed")
     for name, digest in version.manifest["files"].items():
         path = version.folder / Path(name).name
         if not path.is_file():
@@ -142,6 +158,12 @@ def require_fingerprint(version: ModelVersion, fingerprint: str) -> None:
             f"model {version.version} was trained on feature fingerprint {trained}, the store has {fingerprint}",
             fix="run `kstock-batch retrain`, or go back to the program version that made the model",
         )
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return a digest of the facts, which decide probabilities as much as the members' files do."""
+    facts = {name: value for name, value in manifest.items() if name != "manifest_digest"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(version: ModelVersion, what: str) -> ModelRefused:

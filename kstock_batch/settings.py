@@ -1,6 +1,7 @@
 """Settings: one frozen value; defaults < kstock.toml < KSTOCK_* variables < flags."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,6 +10,8 @@ from pathlib import Path
 from kstock_batch.errors import ConfigError
 
 FILE_NAME = "kstock.toml"
+
+_MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Settings:
                 given = tomllib.loads(file.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{file} is not TOML: {error}", fix="mend that line or delete the file") from error
+            except OSError as error:
+                raise ConfigError(f"{file} cannot be read: {error}", fix="make it a readable file") from error
         given |= {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
         given.pop("root", None)  # where the file itself is found: the caller's to decide
         given |= {key: value for key, value in flags.items() if value is not None}
@@ -67,19 +72,24 @@ class Settings:
     def checked(self) -> "Settings":
         """Return self, or say which value is out of range."""
         rules = {
-            "threads": 1 <= self.threads <= 1024,
-            "max_rejected_share": 0 <= self.max_rejected_share < 1,
-            "min_session_share": 0 < self.min_session_share <= 1,
-            "max_age_sessions": self.max_age_sessions >= 0,
-            "train_sessions": self.train_sessions >= 60,
-            "validation_share": 0.05 <= self.validation_share <= 0.5,
-            "sequence_stride": self.sequence_stride >= 1,
-            "lstm_epochs": self.lstm_epochs >= 1,
-            "tree_rounds": self.tree_rounds >= 1,
+            "threads": (1 <= self.threads <= 1024, "1 … 1024"),
+            "memory_limit": (
+                not self.memory_limit or _MEMORY.match(self.memory_limit) is not None,
+                "it like 4GB or 512MiB",
+            ),
+            "max_rejected_share": (0 <= self.max_rejected_share < 1, "0 or more and less than 1"),
+            "min_session_share": (0 < self.min_session_share <= 1, "more than 0 and at most 1"),
+            "max_age_sessions": (self.max_age_sessions >= 0, "0 or more"),
+            "train_sessions": (self.train_sessions >= 60, "60 or more"),
+            "validation_share": (0.05 <= self.validation_share <= 0.5, "0.05 … 0.5"),
+            "sequence_stride": (self.sequence_stride >= 1, "1 or more"),
+            "lstm_epochs": (self.lstm_epochs >= 1, "1 or more"),
+            "tree_rounds": (self.tree_rounds >= 1, "1 or more"),
+            "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }
-        for key, holds in rules.items():
+        for key, (holds, wanted) in rules.items():
             if not holds:
-                raise ConfigError(f"{key} = {getattr(self, key)} is out of range", fix=f"give {key} a sensible value")
+                raise ConfigError(f"{key} = {getattr(self, key)} is out of range", fix=f"write {wanted}")
         return self
 
     @property
@@ -111,7 +121,8 @@ def _typed(key: str, value: object, default: object) -> object:
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
         if isinstance(default, Path):
             return Path(str(value)).expanduser()
-        if isinstance(default, int) and isinstance(value, float):
+        # TOML's true is a Python int, and int() would cut 2.5.
+        if isinstance(value, bool) or (isinstance(default, int) and isinstance(value, float)):
             raise ValueError
         return wanted(value)  # type: ignore[call-arg]  # int, float or str of a scalar
     except (ValueError, TypeError, KeyError) as error:

@@ -25,10 +25,11 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
     """
     from kstock_batch.features.build import bring_up_to_date, session_asked
     from kstock_batch.store.ledger import opened_run
-    from kstock_batch.training.retrain import N_STEPS
+    from kstock_batch.training.retrain import n_steps
     from kstock_batch.training.retrain import retrain as train
 
-    with opened_run(settings, "retrain", at=utc_now()) as run, console.progress("retrain", N_STEPS) as advance:
+    steps = console.progress("retrain", n_steps(settings))
+    with opened_run(settings, "retrain", at=utc_now()) as run, steps as advance:
         bring_up_to_date(run.warehouse, settings, run)
         run.as_of = session_asked(run.warehouse.con, as_of)
         done = train(run.warehouse, settings, run, run.as_of, advance=advance)

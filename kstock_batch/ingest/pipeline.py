@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from kstock_batch.errors import RowsRefused
+from kstock_batch.errors import ConfigError, RowsRefused
 from kstock_batch.ingest.sources.files import Dataset, locate
 from kstock_batch.market.sessions import cutoff_at, krx_sessions, seoul_date
 from kstock_batch.market.tables import Rule, Table, rules_for
@@ -22,6 +22,7 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import Warehouse, insert_rows
 
+INVENTING = "demo"  # the command whose prices are invented
 CALENDAR_START = date(2010, 1, 1)
 CALENDAR_AHEAD = timedelta(days=200)
 
@@ -69,6 +70,7 @@ def ingest_files(
     now, found = run.started_at, locate(folder, mapping)
     done: list[Upserted] = []
     with warehouse.transaction() as con:
+        require_one_kind(con, run)
         sessions = extend_calendar(con, now)
         for dataset, path in found:
             advance(f"{path.name} → {dataset.table.name}")
@@ -84,6 +86,23 @@ def ingest_files(
                 )
                 stage.n_rows = rows.height
     return done
+
+
+def require_one_kind(con: duckdb.DuckDBPyConnection, run: Run) -> None:
+    """Raise if real and invented prices would meet in one store."""
+    # Stages are written in the transaction of their rows, so unlike a run's status they survive a kill truly.
+    other = con.execute(
+        "SELECT r.command, r.started_at FROM run AS r JOIN run_stage AS s ON s.run_id = r.run_id"
+        " WHERE s.stage LIKE 'ingest raw%' AND (r.command = $inventing) <> ($command = $inventing)"
+        " ORDER BY r.started_at LIMIT 1",
+        {"inventing": INVENTING, "command": run.command},
+    ).fetchall()
+    if other:
+        wanted = "invented" if run.command == INVENTING else "real"
+        raise ConfigError(
+            f"the store holds data of `{other[0][0]}` ({other[0][1]:%Y-%m-%d}): no place for {wanted} prices",
+            fix=f"give them a folder of their own: `kstock-batch --root DIR {run.command} …`",
+        )
 
 
 def extend_calendar(con: duckdb.DuckDBPyConnection, now: datetime) -> list[date]:

@@ -7,8 +7,10 @@ time, so ``store.lock`` (flock) is what keeps a second writer out, and nothing h
 import fcntl
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,9 @@ from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
 from kstock_batch.files import disk_full, disk_full_is_named
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import sql_folder
+
+_IN_USE = re.compile(r"Conflicting lock is held in .*\(PID (\d+)\)")
+_PAUSES = (0.02, 0.05, 0.1, 0.2)  # seconds
 
 
 class Warehouse:
@@ -34,13 +39,14 @@ class Warehouse:
     def open(cls, settings: Settings) -> "Warehouse":
         """Open the store for writing, create or migrate it, and keep every other writer out until closed."""
         path = settings.store
-        with disk_full_is_named(path):
+        with _folder_faults_are_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path.with_suffix(".lock"))
         try:
             con = _connect(path, settings, read_only=False)
             try:
-                _migrate(con, path)
+                with full_disk_is_named(path):
+                    _migrate(con, path)
             except BaseException:
                 con.close()
                 raise
@@ -58,15 +64,11 @@ class Warehouse:
         if holder := lock_holder(path.with_suffix(".lock")):
             raise WarehouseLocked(f"{path} is being written by {holder}", fix="wait for it to finish, then ask again")
         con = _connect(path, settings, read_only=True)
-        version, newest = _version(con), len(_migrations())
-        if version != newest:
+        try:
+            _require_newest_schema(con, path)
+        except BaseException:
             con.close()
-            if version > newest:
-                raise _too_new(path, version, newest)
-            raise StoreIncompatible(
-                f"{path} has schema version {version}, this program reads {newest}",
-                fix="run any writing command (`kstock-batch features`) once: it migrates the store forward",
-            )
+            raise
         return cls(con, path, None)
 
     def __enter__(self) -> "Warehouse":
@@ -83,17 +85,16 @@ class Warehouse:
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Commit everything written inside, or nothing."""
-        self.con.execute("BEGIN TRANSACTION")
-        try:
-            yield self.con
-            self.con.execute("COMMIT")
-        except BaseException as error:
-            # A failed COMMIT has already rolled back; DuckDB then knows of no transaction to end.
-            with _suppressed_transaction_error():
-                self.con.execute("ROLLBACK")
-            if isinstance(error, duckdb.Error) and is_disk_full(error):
-                raise disk_full(self.path) from error
-            raise
+        with full_disk_is_named(self.path):
+            self.con.execute("BEGIN TRANSACTION")
+            try:
+                yield self.con
+                self.con.execute("COMMIT")
+            except BaseException:
+                # A failed COMMIT has already rolled back, and after a full disk DuckDB takes no more statements.
+                with suppress(duckdb.Error):
+                    self.con.execute("ROLLBACK")
+                raise
 
     def replace_rows(self, table: str, rows: pl.DataFrame, *, start: date, end: date) -> int:
         """Make ``table`` hold exactly ``rows`` for as_of in [start, end]: run it twice, get the same table."""
@@ -119,9 +120,9 @@ def lock_holder(path: Path) -> str | None:
     """Return who holds the writer's lock (PID, since when), or None."""
     if not path.exists():
         return None
-    fd = os.open(path, os.O_RDWR)
+    fd = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _holder(fd)
     finally:
@@ -132,18 +133,28 @@ def lock_holder(path: Path) -> str | None:
 def _take_lock(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = _holder(fd)
+        _lock_patiently(fd, path)
+        os.ftruncate(fd, 0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+    except BaseException:
         os.close(fd)
-        raise WarehouseLocked(
-            f"{path.with_suffix('.duckdb')} is being written by {holder}",
-            fix="wait for it to finish; the lock goes with its process, so nothing needs to be deleted",
-        ) from error
-    os.ftruncate(fd, 0)
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+        raise
     return fd
+
+
+def _lock_patiently(fd: int, path: Path) -> None:
+    """Take the lock; one held for only a moment is that of a `status` that looks whether anyone is writing."""
+    for pause in (*_PAUSES, None):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if pause is None:
+                raise WarehouseLocked(
+                    f"{path.with_suffix('.duckdb')} is being written by {_holder(fd)}",
+                    fix="wait for it to finish; the lock goes with its process, so nothing needs to be deleted",
+                ) from error
+            time.sleep(pause)
 
 
 def _holder(fd: int) -> str:
@@ -168,9 +179,13 @@ def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckD
     except duckdb.Error as error:
         if is_disk_full(error):
             raise disk_full(path) from error
+        if other := _IN_USE.search(str(error)):
+            raise WarehouseLocked(
+                f"{path} is open in another program, PID {other[1]}", fix="wait for it to finish, or close it"
+            ) from error
         raise StoreIncompatible(
             f"{path} cannot be opened: {str(error).splitlines()[0].removesuffix('.')}",
-            fix="if another program has it open, close that; if it is damaged, restore it or ingest into a new folder",
+            fix="restore it from a copy, or ingest into a new folder with --root",
         ) from error
 
 
@@ -202,6 +217,17 @@ def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
         con.execute("COMMIT")
 
 
+def _require_newest_schema(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    version, newest = _version(con), len(_migrations())
+    if version > newest:
+        raise _too_new(path, version, newest)
+    if version < newest:
+        raise StoreIncompatible(
+            f"{path} has schema version {version}, this program reads {newest}",
+            fix="run any writing command (`kstock-batch features`) once: it migrates the store forward",
+        )
+
+
 def _too_new(path: Path, version: int, newest: int) -> StoreIncompatible:
     return StoreIncompatible(
         f"{path} has schema version {version}, this program knows up to {newest}",
@@ -216,8 +242,22 @@ def is_disk_full(error: duckdb.Error) -> bool:
 
 
 @contextmanager
-def _suppressed_transaction_error() -> Iterator[None]:
+def full_disk_is_named(path: Path) -> Iterator[None]:
+    """Translate what DuckDB says of a full disk into one sentence."""
     try:
         yield
-    except duckdb.TransactionException:
-        return
+    except duckdb.Error as error:
+        if is_disk_full(error):
+            raise disk_full(path) from error
+        raise
+
+
+@contextmanager
+def _folder_faults_are_named(path: Path) -> Iterator[None]:
+    try:
+        with disk_full_is_named(path):
+            yield
+    except OSError as error:
+        raise StoreIncompatible(
+            f"{path} cannot be written: {error}", fix="make its folder writable for this user, or use another --root"
+        ) from error

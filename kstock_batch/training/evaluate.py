@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from kstock_batch.learners.calibration import Calibrator
 from kstock_batch.learners.ensemble import WEIGHTS, blend
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.learners.lstm_process import fit_apart
 from kstock_batch.learners.xgb import XgbMember
 from kstock_batch.settings import Settings
 from kstock_batch.training.dataset import LabelledRows
@@ -99,17 +101,18 @@ def fit_members(
     advance("XGBoost")
     xgb = XgbMember.fit(examples, **trees)
     advance("LSTM")
-    given: dict[str, object] = {"epochs": settings.lstm_epochs, "stop_early": True}
+    given: dict[str, Any] = {"epochs": settings.lstm_epochs, "stop_early": True}
     if like is not None:
         found = like["lstm"]
         assert isinstance(found, LstmMember)
         given = {"epochs": found.best_epoch, "stop_early": False, "learning_rates": found.learning_rates}
-    lstm = LstmMember.fit(
+    lstm = fit_apart(
         examples,
+        scratch=settings.warehouse / "tmp",
         seed=settings.seed,
         threads=settings.threads,
-        on_epoch=lambda epoch, *_: advance(f"LSTM, epoch {epoch} done"),
-        **given,  # type: ignore[arg-type]  # the three keywords above
+        on_epoch=lambda epoch: advance(f"LSTM, epoch {epoch} done"),
+        **given,
     )
     return {"lgbm": lgbm, "xgb": xgb, "lstm": lstm}
 

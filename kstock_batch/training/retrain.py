@@ -32,8 +32,6 @@ from kstock_batch.training.evaluate import Calibration, Evaluation, evaluate, fi
 from kstock_batch.training.splits import Blocks, last_blocks
 
 LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
-N_STEPS = 6  # what a progress bar counts: two rounds of three members
-
 Advance = Callable[[str], None]
 
 
@@ -71,6 +69,11 @@ def retrain(
     if refusal is None:
         registry.promote(version.version, at=run.started_at)
     return Retrained(version, refusal)
+
+
+def n_steps(settings: Settings) -> int:
+    """Return how often a retrain calls ``advance`` at most: two rounds of three members and the LSTM's epochs."""
+    return 2 * (3 + settings.lstm_epochs)
 
 
 def why_not_promote(version: ModelVersion) -> ChallengerRefused | None:

@@ -51,7 +51,9 @@ class Availability:
         """Return the availability a mapping file describes; what cannot be used is a ValueError."""
         try:
             made = cls(**given)
-            usable = isinstance(made.column, str) and type(made.plus_days) is int and made._after_midnight >= timedelta()
+            usable = (
+                isinstance(made.column, str) and type(made.plus_days) is int and made._after_midnight >= timedelta()
+            )
         except (TypeError, ValueError):  # another key, or `at` is no time of day
             usable = False
         if not usable:

@@ -1,0 +1,1 @@
+"""Facts of the exchange: sessions, sectors, policy, the feature contract, the contracts of the raw tables."""

@@ -1,0 +1,1 @@
+"""The nightly score, its publication and the questions asked of it."""

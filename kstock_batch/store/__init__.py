@@ -1,0 +1,1 @@
+"""The private store: one writer, its statements, its ledger, its audits."""

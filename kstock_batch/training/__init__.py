@@ -1,0 +1,1 @@
+"""Splits, metrics, evaluation and the weekly retrain."""
