@@ -6,23 +6,37 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 Row = Mapping[str, Any]
 
+LONGEST_UNWRAPPED = 24
 
-def table(title: str, rows: Sequence[Row]) -> None:
+
+def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
     """Print rows as a table on stdout; the first row names the columns."""
     if not rows:
         click.echo(f"{title}: no rows")
         return
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    drawn = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for name, value in rows[0].items():
-        drawn.add_column(name, justify="right" if isinstance(value, int | float) else "left", no_wrap=True)
+        cells = [_cell(row[name], decimals) for row in rows]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
+        drawn.add_column(name, justify="right" if is_number else "left", no_wrap=fits, overflow="fold")
     for row in rows:
-        drawn.add_row(*(_cell(value) for value in row.values()))
+        drawn.add_row(*(_cell(value, decimals) for value in row.values()))
     # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
     console = Console()
     console.print(drawn) if console.is_terminal else Console(width=400).print(drawn)
@@ -63,11 +77,11 @@ def progress(what: str, total: int) -> Iterator[Any]:
         yield advance
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, decimals: int) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:,.4f}" if abs(value) < 10 else f"{value:,.1f}"
+        return f"{value:,.{decimals}f}" if abs(value) < 10 else f"{value:,.1f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

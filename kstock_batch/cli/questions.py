@@ -9,7 +9,8 @@ from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.settings import Settings
 
-SHOWN = ("rank", "ticker", "name", "market", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
+SHOWN = ("rank", "ticker", "name", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
+HEADERS = {"probability": "prob"}  # a table of 80 columns has no room for the long word
 
 
 @click.group()
@@ -46,7 +47,7 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
         console.document(rows)
         return
     columns = ("as_of", *SHOWN) if ticker else SHOWN
-    console.table(title, [{name: row[name] for name in columns} for row in rows])
+    console.table(title, [{HEADERS.get(name, name): row[name] for name in columns} for row in rows], decimals=3)
     console.result(f"{len(rows)} predictions from {settings.published}")
 
 
@@ -94,7 +95,8 @@ def status(settings: Settings, as_json: bool) -> None:
     runs: list[dict[str, Any]] = facts.pop("runs")
     console.table("status", [{"fact": name, "value": str(value)} for name, value in facts.items()])
     if runs:
-        console.table("last runs", runs)
+        shown = ("command", "as_of", "status", "started_at", "seconds", "told")
+        console.table("last runs", [{name: run[name] for name in shown} for run in runs], decimals=1)
     console.result(_verdict(facts))
 
 

@@ -12,7 +12,7 @@ from datetime import date, datetime
 import duckdb
 
 from kstock_batch.settings import Settings
-from kstock_batch.store.warehouse import Warehouse, full_disk_is_named
+from kstock_batch.store.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,7 @@ def recorded_run(warehouse: Warehouse, command: str, *, at: datetime, as_of: dat
 @contextmanager
 def opened_run(settings: Settings, command: str, *, at: datetime) -> Iterator[Run]:
     """Open the store for writing, mark what was killed before as failed, and record this run."""
-    # Outside a transaction too: the ledger itself may be what finds the disk full.
-    with full_disk_is_named(settings.store), Warehouse.open(settings) as warehouse:
+    with Warehouse.open(settings) as warehouse:
         fail_abandoned_runs(warehouse)
         with recorded_run(warehouse, command, at=at) as run:
             yield run

@@ -18,7 +18,7 @@ from types import TracebackType
 import duckdb
 import polars as pl
 
-from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
+from kstock_batch.errors import DataNotReady, KStockError, StoreIncompatible, WarehouseLocked
 from kstock_batch.files import disk_full, disk_full_is_named
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import sql_folder
@@ -45,7 +45,7 @@ class Warehouse:
         try:
             con = _connect(path, settings, read_only=False)
             try:
-                with full_disk_is_named(path):
+                with store_faults_are_named(path):
                     _migrate(con, path)
             except BaseException:
                 con.close()
@@ -76,16 +76,18 @@ class Warehouse:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the store, then let the next writer in."""
+        """Close the store, then let the next writer in; a fault of the store itself leaves as one sentence."""
         self.con.close()
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
             os.close(self._lock)
+        if named := _named_fault(error, self.path):
+            raise named from error
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Commit everything written inside, or nothing."""
-        with full_disk_is_named(self.path):
+        with store_faults_are_named(self.path):
             self.con.execute("BEGIN TRANSACTION")
             try:
                 yield self.con
@@ -183,22 +185,19 @@ def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckD
             raise WarehouseLocked(
                 f"{path} is open in another program, PID {other[1]}", fix="wait for it to finish, or close it"
             ) from error
-        raise StoreIncompatible(
-            f"{path} cannot be opened: {str(error).splitlines()[0].removesuffix('.')}",
-            fix="restore it from a copy, or ingest into a new folder with --root",
-        ) from error
+        raise _damaged(path, error) from error
 
 
 def _migrations() -> list[Path]:
     return sorted((sql_folder() / "schema").glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
-def _version(con: duckdb.DuckDBPyConnection) -> int:
+def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "schema_version" not in tables:
         if tables:
             raise StoreIncompatible(
-                f"the database holds {sorted(tables)[:5]}, no store of ours", fix="use another --root"
+                f"{path} holds {sorted(tables)[:5]}: it is no store of ours", fix="use another --root"
             )
         return 0
     return int(con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()[0][0])
@@ -206,7 +205,7 @@ def _version(con: duckdb.DuckDBPyConnection) -> int:
 
 def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Bring the store to the newest schema, one transaction a step."""
-    version, steps = _version(con), _migrations()
+    version, steps = _version(con, path), _migrations()
     if version > len(steps):
         raise _too_new(path, version, len(steps))
     for number, step in enumerate(steps[version:], start=version + 1):
@@ -218,7 +217,7 @@ def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _require_newest_schema(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    version, newest = _version(con), len(_migrations())
+    version, newest = _version(con, path), len(_migrations())
     if version > newest:
         raise _too_new(path, version, newest)
     if version < newest:
@@ -242,14 +241,31 @@ def is_disk_full(error: duckdb.Error) -> bool:
 
 
 @contextmanager
-def full_disk_is_named(path: Path) -> Iterator[None]:
-    """Translate what DuckDB says of a full disk into one sentence."""
+def store_faults_are_named(path: Path) -> Iterator[None]:
+    """Translate what DuckDB says of a full disk or a damaged file into one sentence."""
     try:
         yield
     except duckdb.Error as error:
-        if is_disk_full(error):
-            raise disk_full(path) from error
+        if named := _named_fault(error, path):
+            raise named from error
         raise
+
+
+def _named_fault(error: BaseException | None, path: Path) -> KStockError | None:
+    if not isinstance(error, duckdb.Error):
+        return None
+    if is_disk_full(error):
+        return disk_full(path)
+    if "corrupt database file" in str(error).lower():
+        return _damaged(path, error)
+    return None
+
+
+def _damaged(path: Path, error: duckdb.Error) -> StoreIncompatible:
+    return StoreIncompatible(
+        f"{path} cannot be read: {str(error).splitlines()[0].removesuffix('.')}",
+        fix="restore it from a copy, or ingest into a new folder with --root",
+    )
 
 
 @contextmanager

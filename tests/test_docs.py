@@ -1,0 +1,99 @@
+"""The documentation under test: every command is in the README, and the README's commands run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from factories import TINY, done
+
+from kstock_batch.cli.app import cli
+from kstock_batch.errors import KStockError
+from kstock_batch.market.contract import FEATURE_NAMES
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def leaf_commands(group, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield (*prefix, name), command
+            yield from leaf_commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+LEAVES = dict(leaf_commands(cli))
+
+
+def shown_commands():
+    """Yield the arguments of each `kstock-batch` line in the README's console blocks, continuation lines joined."""
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("kstock-batch "):
+                yield shlex.split(line, comments=True)[1:]
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_has_a_help_text_an_example_or_no_options_and_a_line_in_the_readme(path):
+    command = LEAVES[path]
+    assert command.help
+    assert f"`kstock-batch {' '.join(path)}" in README
+
+
+def test_every_option_has_a_help_text():
+    for path, command in LEAVES.items():
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{' '.join(path)} {option.name}"
+
+
+@pytest.fixture(scope="module")
+def demo_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("readme")
+    (root / "kstock.toml").write_text(TINY, encoding="utf-8")
+    done(root, "demo", "--tickers", 60, "--sessions", 240, "--signal", 3)
+    done(root, "retrain")
+    done(root, "score")
+    return root
+
+
+def test_the_readmes_commands_run(demo_root):
+    ran = 0
+    for args in shown_commands():
+        if "--root" in args or args[0] in {"demo", "retrain"}:
+            continue  # the real-data run and the slow steps have tests of their own
+        if "promote" in args or "--from" in args or "--ticker" in args:
+            continue  # name a version, dates or a stock of the reader's own
+        done(demo_root, *args)
+        ran += 1
+    assert ran >= 8
+
+
+def test_the_readme_asks_five_questions_in_sql():
+    questions = [args for args in shown_commands() if args[0] == "sql"]
+    assert len(questions) >= 5
+
+
+def test_the_python_of_the_readme_reads_predictions(demo_root, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(demo_root)
+    namespace = {}
+    exec(compile(code.replace("max_age_sessions=3", "max_age_sessions=None"), "README.md", "exec"), namespace)
+    assert capsys.readouterr().out
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_errors():
+    stated = dict(re.findall(r"^\| (\d+) \| `(\w+)`", README, re.MULTILINE))
+    real = {
+        str(error.exit_code): error.__name__ for error in KStockError.__subclasses__() if "exit_code" in vars(error)
+    }
+    assert stated == real
+    assert len(real) == len({error.exit_code for error in KStockError.__subclasses__() if "exit_code" in vars(error)})
+
+
+def test_the_feature_reference_lists_the_contract_in_order():
+    text = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| \d+ \| `(\w+)`", text, re.MULTILINE)) == FEATURE_NAMES
