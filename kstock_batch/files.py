@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
+
 from kstock_batch.errors import DiskFull
 
 
@@ -20,6 +22,15 @@ def disk_full_is_named(path: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise disk_full(path) from error
+    except pl.exceptions.PolarsError as error:  # its parquet writer wraps the system's error in its own
+        if not says_disk_full(error):
+            raise
+        raise disk_full(path) from error
+
+
+def says_disk_full(error: Exception) -> bool:
+    """Return whether a library's error is the system's of a full disk or quota, by its text."""
+    return any(sign in str(error).lower() for sign in ("no space left", "disk quota exceeded"))
 
 
 def disk_full(path: Path) -> DiskFull:

@@ -168,18 +168,24 @@ def sentence(result: Result) -> str:
 
 READY = "ready"
 _DRIVER = """
-import sys
+import importlib, sys
 from kstock_batch.cli.app import cli
-import kstock_batch.serving.night, kstock_batch.training.retrain, kstock_batch.ingest.demo, kstock_batch.features.build
+for module in sys.argv[1].split():
+    importlib.import_module(module)
 print("ready", flush=True)
 sys.stdin.readline()
-cli(sys.argv[1:])
+cli(sys.argv[2:])
 """
+_NEEDS = {
+    "ingest": "kstock_batch.ingest.pipeline kstock_batch.store.ledger",
+    "features": "kstock_batch.features.build kstock_batch.store.ledger",
+    "score": "kstock_batch.serving.night kstock_batch.store.ledger torch lightgbm xgboost",
+}
 
 
 def start(root: Path, *args: object) -> subprocess.Popen[str]:
-    """Start a process that has imported everything and begins the command when `go` is called on it."""
-    command = [sys.executable, "-c", _DRIVER, "--root", str(root), *map(str, args)]
+    """Start a process that has imported what it needs and begins the command when `go` is called on it."""
+    command = [sys.executable, "-c", _DRIVER, _NEEDS[str(args[0])], "--root", str(root), *map(str, args)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from factories import RAW_TABLES, asked_json, content, done, run, sentence, store_rows, write_folder
 
 SMALL = ("demo", "--tickers", 20, "--sessions", 120)

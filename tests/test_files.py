@@ -50,7 +50,7 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_without_room_is_one_sentence_with_its_own_exit_code(code, tmp_path):
     with (
-        pytest.raises(DiskFull, match="no space left on the disk of .*model") as caught,
+        pytest.raises(DiskFull, match=r"no space left on the disk of .*model") as caught,
         disk_full_is_named(tmp_path / "model"),
     ):
         raise OSError(code, "full")

@@ -252,8 +252,9 @@ def test_a_filing_known_before_its_period_or_never_is_refused(filed, rule, root,
 
 
 def test_a_refused_file_takes_the_good_ones_of_its_folder_with_it(root, tmp_path):
-    macro = with_cell(hand_made()["macro"], 0, close=20.5)
-    refused(root, write_folder(tmp_path / "bad", macro=macro, prices=with_cell(PRICES, 0, close=-1.0)), 8)
+    """The macro file is read after the prices, which are good and changed."""
+    prices, macro = with_cell(PRICES, 0, close=PRICES["close"][0] + 1), with_cell(hand_made()["macro"], 0, close=None)
+    refused(root, write_folder(tmp_path / "bad", prices=prices, macro=macro), 8, "macro.parquet", "close_is_missing")
 
 
 def test_a_refused_folder_is_a_failed_run_with_its_reason_in_the_ledger(root, tmp_path):

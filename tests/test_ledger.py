@@ -83,8 +83,8 @@ def test_two_runs_of_the_same_second_have_names_of_their_own(settings):
 
 def test_each_stage_is_one_line_of_log_that_can_be_searched(settings, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("kstock_batch"), "propagate", True)
-    with caplog.at_level(logging.INFO, "kstock_batch"), opened_run(settings, "features", at=NOON) as run:
-        with run.stage("read") as stage:
-            stage.n_rows = 7
+    caplog.set_level(logging.INFO, "kstock_batch")
+    with opened_run(settings, "features", at=NOON) as run, run.stage("read") as stage:
+        stage.n_rows = 7
     record = next(record for record in caplog.records if record.message == "stage done")
     assert (record.run_id, record.stage, record.rows) == (run.run_id, "read", 7)

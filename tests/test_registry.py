@@ -8,8 +8,8 @@ import os
 from datetime import datetime, timedelta
 
 import pytest
-from factories import edit_json, flip_byte
 
+from factories import edit_json, flip_byte
 from kstock_batch.errors import DiskFull, ModelRefused, NoChampion
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
 

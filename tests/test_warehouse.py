@@ -14,8 +14,8 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from factories import LAST, RAW_TABLES, content, done, run, sentence, store_rows
 
+from factories import LAST, RAW_TABLES, content, done, flip_byte, run, sentence, store_rows
 from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
 from kstock_batch.settings import Settings
 from kstock_batch.store import warehouse as store_module
@@ -241,3 +241,17 @@ def test_a_store_in_a_place_with_an_odd_name_works(tmp_path):
     with Warehouse.open(Settings(root=root)) as warehouse:
         warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY))
     assert store_rows(root, "SELECT count(*) FROM label_daily") == [(2,)]
+
+
+def test_a_store_with_a_flipped_byte_is_damaged_never_a_traceback(root):
+    store = Settings(root=root).store
+    whole, n_refused = store.read_bytes(), 0
+    for at in range(len(whole) // 10, len(whole), len(whole) // 9):
+        store.write_bytes(whole)
+        flip_byte(store, at)
+        result = run(root, "features", "--rebuild")
+        assert result.exit_code in (0, 9), result.stderr
+        if result.exit_code:
+            assert f"{store} cannot be read: " in sentence(result)
+            n_refused += 1
+    assert n_refused

@@ -19,7 +19,7 @@ import duckdb
 import polars as pl
 
 from kstock_batch.errors import DataNotReady, KStockError, StoreIncompatible, WarehouseLocked
-from kstock_batch.files import disk_full, disk_full_is_named
+from kstock_batch.files import disk_full, disk_full_is_named, says_disk_full
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import sql_folder
 
@@ -236,8 +236,7 @@ def _too_new(path: Path, version: int, newest: int) -> StoreIncompatible:
 
 def is_disk_full(error: duckdb.Error) -> bool:
     """Return whether DuckDB failed for want of disk space."""
-    text = str(error).lower()
-    return any(sign in text for sign in ("no space left", "disk quota exceeded", "max_temp_directory_size"))
+    return says_disk_full(error) or "max_temp_directory_size" in str(error)
 
 
 @contextmanager

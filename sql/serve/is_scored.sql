@@ -1,6 +1,6 @@
 -- what:   whether a session stands scored by this model from the features as they are now
 -- grain:  one row
--- reads:  prediction run feature_build
+-- reads:  prediction feature_build
 -- params: as_of model_version fingerprint
 WITH
 stored AS (

@@ -1,0 +1,398 @@
+"""Bad nights: refusals, full disks, second writers and kills. Afterwards nothing is lost and a rerun works."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from factories import (
+    LAST,
+    MADE_TABLES,
+    SATURDAY,
+    TINY,
+    asked_json,
+    content,
+    copy_root,
+    done,
+    edit_json,
+    everything,
+    fill_disk,
+    finish,
+    flip_byte,
+    go,
+    hand_made,
+    read_folder,
+    run,
+    sentence,
+    sessions_between,
+    start,
+    store_rows,
+    write_folder,
+)
+from kstock_batch.bot.reader import PredictionReader
+from kstock_batch.files import sha256
+from kstock_batch.registry import Registry
+from kstock_batch.settings import Settings
+
+DAYS = sessions_between(LAST - timedelta(days=60), LAST)
+CHAMPION_AS_OF, SCORED, BEFORE_LAST = DAYS[-8], DAYS[-3], DAYS[-2]
+MEMBER_FILES = ("lgbm.txt", "xgb.ubj", "lstm.safetensors")
+EXACT = ("raw_price", "raw_flow", "feature_daily", "label_daily", "prediction")
+
+
+def published(root: Path) -> Path:
+    return Settings(root=root).published
+
+
+def champion_folder(root: Path) -> Path:
+    return Registry(Settings(root=root).models).champion().folder
+
+
+# A session that must not be scored
+
+
+def score_refused(root: Path, code: int, *says: str, args: tuple[object, ...] = ()) -> None:
+    """Score, which must be refused with the store's rows and the publication as they were."""
+    before, file = content(root, (*EXACT, "feature_build")), sha256(published(root))
+    result = run(root, "score", *args)
+    told = sentence(result)
+    assert result.exit_code == code, told
+    for words in says:
+        assert words in told, told
+    assert content(root, (*EXACT, "feature_build")) == before
+    assert sha256(published(root)) == file
+    assert os.listdir(published(root).parent) == ["predictions.duckdb"]
+
+
+@pytest.fixture
+def built_root(trained_root: Path) -> Path:
+    """The trained root with its features up to date, so that a refused score has nothing to build."""
+    done(trained_root, "features")
+    return trained_root
+
+
+def test_a_session_with_half_the_usual_rows_is_not_scored_until_the_rest_is_there(trained_root):
+    frames = read_folder(trained_root / "next")
+    names = frames["listings"]["ticker"].sort()
+    present = (pl.col("date") < LAST) | pl.col("ticker").is_in(names.gather_every(2).implode())
+    done(
+        trained_root,
+        "ingest",
+        "files",
+        write_folder(trained_root / "half", frames, prices=frames["prices"].filter(present)),
+    )
+    done(trained_root, "features")
+    score_refused(trained_root, 3, f"{LAST} has ", " names, ", "% of the usual ", "min_session_share")
+    assert reader(trained_root).status().publication.as_of == SCORED
+    done(trained_root, "ingest", "files", trained_root / "next")
+    night = asked_json(trained_root, "score")
+    assert night["as_of"] == str(LAST)
+    assert night["sessions"][0]["n_bars"] > 30
+
+
+def test_a_session_without_any_price_is_not_scored(built_root):
+    score_refused(built_root, 3, f"{LAST} is outside the stored prices", args=("--as-of", LAST))
+
+
+def test_without_a_champion_one_is_told_to_train_one(root):
+    result = run(root, "score")
+    assert (result.exit_code, "kstock-batch retrain" in sentence(result)) == (11, True)
+    assert not published(root).parent.exists()
+
+
+def test_without_a_store_every_command_says_what_comes_first(tmp_path):
+    for command, code in ((("features",), 3), (("retrain",), 3), (("score",), 11), (("audit",), 3)):
+        told = run(tmp_path / command[0], *command)
+        assert (told.exit_code, "kstock-batch" in sentence(told)) == (code, True), told.stderr
+    for command in (("predictions", "show"), ("sql", "SELECT 1")):
+        told = run(tmp_path, *command)
+        assert (told.exit_code, "kstock-batch score" in sentence(told)) == (13, True), told.stderr
+
+
+def test_a_model_of_other_features_does_not_score(built_root):
+    edit_json(champion_folder(built_root) / "manifest.json", lambda m: m.update(fingerprint="0123456789ab"))
+    score_refused(built_root, 10, "feature fingerprint 0123456789ab", "kstock-batch retrain")
+
+
+@pytest.mark.parametrize("file", MEMBER_FILES)
+def test_a_model_with_a_flipped_byte_does_not_score(file, built_root):
+    flip_byte(champion_folder(built_root) / file)
+    score_refused(built_root, 10, f"{file} has digest", "models promote")
+
+
+def test_a_model_whose_calibration_was_edited_does_not_score(built_root):
+    edit_json(champion_folder(built_root) / "manifest.json", lambda m: m.update(base_rate=0.5))
+    score_refused(built_root, 10, "manifest.json was changed")
+
+
+def test_a_pointer_to_a_model_that_is_gone_names_it(built_root):
+    edit_json(Settings(root=built_root).models / "champion.json", lambda p: p.update(version="20200101T000000Z-abcdef"))
+    score_refused(built_root, 10, "there is no model version '20200101T000000Z-abcdef'")
+
+
+@pytest.mark.parametrize(
+    ("as_of", "code", "says"),
+    [
+        (date(2024, 6, 22), 3, "2024-06-22 was no session of the exchange fix: use 2024-06-21"),
+        (date(2015, 6, 22), 3, "2015-06-22 is outside the stored prices"),
+        (SATURDAY, 3, "2024-06-29 is outside the stored prices"),
+        (DAYS[-9], 10, f"was trained on outcomes known by {CHAMPION_AS_OF}, so it must not score {DAYS[-9]}"),
+    ],
+    ids=["a Saturday", "before the prices", "after the prices", "before the champion learnt"],
+)
+def test_a_day_that_cannot_be_scored_is_named_with_the_reason(as_of, code, says, built_root):
+    score_refused(built_root, code, says, args=("--as-of", as_of))
+
+
+def test_a_range_that_begins_before_the_champion_learnt_is_refused_whole(built_root):
+    score_refused(built_root, 10, "must not score", args=("--from", DAYS[-9], "--as-of", BEFORE_LAST))
+
+
+def test_a_failed_audit_stops_the_score_and_names_the_row(built_root):
+    with writing(built_root) as con:
+        con.execute(f"UPDATE feature_daily SET rsi = 140 WHERE as_of = '{BEFORE_LAST}' AND ticker = (SELECT min(ticker)"
+                    f" FROM feature_daily WHERE as_of = '{BEFORE_LAST}')")  # fmt: skip
+    score_refused(built_root, 4, "feature_daily_range", "'rsi', 140.0")
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[object]:
+    """The store, opened by somebody who does not care for our rules."""
+    import duckdb
+
+    con = duckdb.connect(str(Settings(root=root).store))
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+# Full disks
+
+ROOM = (0, 100_000, 400_000, 1_500_000)
+
+
+@pytest.fixture
+def full_disk(small_disk: Path, trained_root: Path) -> Path:
+    """The trained root on a small disk; a changed history waits in ``changed``, outside of it."""
+    changed(trained_root / "source", trained_root.parent / "changed")
+    return copy_root(trained_root, small_disk / "root")
+
+
+def changed(source: Path, target: Path) -> Path:
+    """The source with every price and flow a little different: an ingest that rewrites the big tables."""
+    frames = read_folder(source)
+    prices = pl.col("open", "high", "low", "close") * 2
+    return write_folder(
+        target,
+        frames,
+        prices=frames["prices"].with_columns(prices),
+        flows=frames["flows"].with_columns(pl.col("foreign_net") + 1),
+    )
+
+
+def finished_elsewhere(root: Path, target: Path, *command: object) -> dict[str, tuple[int, str]]:
+    """What the tables say once the command has run undisturbed on a copy."""
+    done(copy_root(root, target), *command)
+    return everything(target)
+
+
+def survives_a_full_disk(root: Path, tmp_path: Path, *command: object) -> int:
+    """Run a command with less and more room until it fits; return how often it did not.
+
+    After each failure the tables are as before or as they shall be, the publication is as before, and in the end a
+    rerun with room completes.
+    """
+    before, after = everything(root), finished_elsewhere(root, tmp_path / "elsewhere", *command)
+    assert before != after
+    file, n_full = sha256(published(root)), 0
+    for room in ROOM:
+        filler = fill_disk(root.parent, leave=room)
+        result = run(root, *command)
+        if result.exit_code:
+            n_full += 1
+            told = sentence(result)
+            assert (result.exit_code, "no space left on the disk of" in told) == (12, True), (room, told)
+            now = everything(root)
+            for tables in (tuple(t for t in before if t.startswith("raw_")), MADE_TABLES[:2], MADE_TABLES[2:3]):
+                found = [now[table] for table in tables]
+                assert found in ([before[t] for t in tables], [after[t] for t in tables]), (room, tables)
+            assert sha256(published(root)) == file, room
+            assert reader(root).top(1)
+        filler.unlink()
+        if not result.exit_code:
+            break
+    done(root, *command)
+    assert everything(root) == after
+    return n_full
+
+
+def test_a_disk_that_fills_during_ingest_loses_nothing(full_disk, tmp_path):
+    assert survives_a_full_disk(full_disk, tmp_path, "ingest", "files", tmp_path / "changed") >= 2
+
+
+def test_a_disk_that_fills_during_features_loses_nothing(full_disk, tmp_path):
+    done(full_disk, "ingest", "files", tmp_path / "changed")
+    assert survives_a_full_disk(full_disk, tmp_path, "features") >= 2
+
+
+def test_a_disk_that_fills_during_score_leaves_the_last_publication(full_disk, tmp_path):
+    done(full_disk, "features")
+    assert survives_a_full_disk(full_disk, tmp_path, "score") >= 2
+
+
+def test_a_disk_that_is_full_before_the_first_night_is_said_to_be(small_disk, tmp_path, folder):
+    filler = fill_disk(small_disk, leave=20_000)
+    for command in (("ingest", "files", folder), ("demo", "--tickers", 40, "--sessions", 200)):
+        result = run(small_disk / command[0], *command)
+        assert (result.exit_code, "no space left" in sentence(result)) == (12, True), result.stderr
+    filler.unlink()
+    done(small_disk / "demo", "demo", "--tickers", 40, "--sessions", 200)
+    done(small_disk / "ingest", "ingest", "files", folder)
+
+
+# One writer
+
+
+@pytest.fixture
+def holder(root: Path) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A process that holds the store of ``root`` open for writing: its PID, and how to kill it."""
+    import subprocess
+    import sys
+
+    script = (
+        "import sys; from pathlib import Path; from datetime import datetime;"
+        "from kstock_batch.settings import Settings; from kstock_batch.store.ledger import opened_run\n"
+        "with opened_run(Settings(root=Path(sys.argv[1])), 'ingest files', at=datetime(2024, 6, 28)) as run:\n"
+        "    run.warehouse.con.execute('BEGIN'); run.warehouse.con.execute('DELETE FROM raw_price')\n"
+        "    print(flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    def kill() -> None:
+        process.kill()
+        process.communicate(timeout=30)
+
+    yield process.pid, kill
+    kill()
+
+
+def test_a_second_writer_is_turned_away_with_the_pid_and_since_when_and_let_in_after_a_kill(holder, root):
+    pid, kill = holder
+    for command in (("features",), ("ingest", "files", root / "source"), ("retrain",), ("score",), ("audit",)):
+        result = run(root, *command)
+        told = sentence(result)
+        assert result.exit_code == 6, told
+        assert f"is being written by PID {pid} since 20" in told, told
+    assert asked_json(root, "status")["writer"].startswith(f"PID {pid} since 20")
+    kill()
+    before = store_rows(root, "SELECT count(*) FROM raw_price")
+    assert before == [(hand_made()["prices"].height,)]  # all that the killed writer had deleted and not committed
+    done(root, "features")
+    killed = store_rows(root, "SELECT status, error FROM run WHERE started_at = '2024-06-28'")
+    assert killed == [("failed", "killed before it ended")]
+
+
+# Kills
+
+FRACTIONS = (0.25, 0.55, 0.85)
+
+
+@contextmanager
+def publication_watched(root: Path) -> Iterator[list[str]]:
+    """Read the publication over and over; yield what went wrong."""
+    faults, stop = [], threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            try:
+                assert reader(root).top(1)
+            except Exception as error:  # whatever it is, it is a fault
+                faults.append(repr(error))
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield faults
+    finally:
+        stop.set()
+        thread.join()
+
+
+def reader(root: Path) -> PredictionReader:
+    return PredictionReader(published(root), max_age_sessions=None)
+
+
+def timed(root: Path, *command: object) -> float:
+    """How long a command takes in a process of its own, once it has imported everything."""
+    process, begun = start(root, *command), time.monotonic()
+    go(process)
+    code, said = finish(process)
+    assert code == 0, said
+    return time.monotonic() - begun
+
+
+def survives_kills(root: Path, tmp_path: Path, tables: tuple[str, ...], *command: object) -> None:
+    """Kill a command at several moments; afterwards its tables are all old or all new and a rerun completes it."""
+    before = everything(root)
+    seconds = timed(copy_root(root, tmp_path / "undisturbed"), *command)
+    after = everything(tmp_path / "undisturbed")
+    assert [before[t] for t in tables] != [after[t] for t in tables]
+    ends = []
+    for number, fraction in enumerate(FRACTIONS):
+        victim = copy_root(root, tmp_path / f"victim{number}")
+        process = start(victim, *command)
+        with publication_watched(victim) as faults:
+            go(process)
+            time.sleep(seconds * (fraction + random.uniform(-0.1, 0.1)))
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+            ends.append(finish(process)[0])
+        assert faults == []
+        now = everything(victim)
+        assert [now[t] for t in tables] in ([before[t] for t in tables], [after[t] for t in tables]), fraction
+        done(victim, *command)
+        assert everything(victim) == after, fraction
+        assert store_rows(victim, "SELECT count(*) FROM run WHERE status = 'running'") == [(0,)]
+        assert os.listdir(published(victim).parent) == ["predictions.duckdb"]
+    assert -signal.SIGKILL in ends, "every kill came too late"
+
+
+RAW = tuple(t for t in content(Path("/nowhere")))
+
+
+def test_an_ingest_killed_at_any_moment_has_happened_whole_or_not_at_all(trained_root, tmp_path):
+    folder = changed(trained_root / "source", tmp_path / "changed")
+    survives_kills(trained_root, tmp_path, (*RAW, "feature_due"), "ingest", "files", folder)
+
+
+def test_features_killed_at_any_moment_are_all_old_or_all_new(trained_root, tmp_path):
+    done(trained_root, "ingest", "files", changed(trained_root / "source", tmp_path / "changed"))
+    survives_kills(trained_root, tmp_path, ("feature_daily", "label_daily", "feature_due"), "features")
+
+
+def test_a_score_killed_at_any_moment_leaves_a_publication_that_can_be_read(built_root, tmp_path):
+    survives_kills(built_root, tmp_path, ("prediction",), "score")
+
+
+def test_the_tiny_settings_are_those_the_roots_were_trained_with(trained_root):
+    assert (trained_root / "kstock.toml").read_text(encoding="utf-8") == TINY
