@@ -81,16 +81,29 @@ class Registry:
         return ModelVersion(version, self.folder / version, whole)
 
     def versions(self) -> list[ModelVersion]:
-        """Return every version, newest first."""
-        names = sorted((p.name for p in self.folder.glob("*") if _VERSION.match(p.name)), reverse=True)
-        return [self.get(name) for name in names]
+        """Return every version whose manifest can be read, newest first."""
+        damaged = self.damaged()
+        return [self.get(name) for name in self._names() if name not in damaged]
+
+    def damaged(self) -> dict[str, str]:
+        """Return what is wrong with each version whose manifest cannot be read."""
+        found = {}
+        for name in self._names():
+            try:
+                self.get(name)
+            except ModelRefused as error:
+                found[name] = error.what
+        return found
+
+    def _names(self) -> list[str]:
+        return sorted((path.name for path in self.folder.glob("*") if _VERSION.match(path.name)), reverse=True)
 
     def get(self, version: str) -> ModelVersion:
         """Return one version; its name must be one, so that no path leads out of the models folder."""
         path = self.folder / version / "manifest.json"
         if not _VERSION.match(version) or not path.is_file():
-            have = sorted(p.name for p in self.folder.glob("*") if _VERSION.match(p.name))
-            raise ModelRefused(f"there is no model version {version!r} in {self.folder}", fix=f"use one of {have[-5:]}")
+            what = f"there is no model version {version!r} in {self.folder}"
+            raise ModelRefused(what, fix=f"use one of {self._names()[:5]}")
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if not (isinstance(manifest, dict) and {"fingerprint", "files", "members", "metrics"} <= manifest.keys()):
@@ -122,11 +135,11 @@ class Registry:
         """Make ``version`` the champion once its files are found to be those that were saved."""
         chosen = self.get(version)
         require_intact(chosen)
-        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self._readable_champion()}
+        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self.champion_name()}
         write_atomically(self.folder / "champion.json", json.dumps(pointer, indent=2).encode())
         return chosen
 
-    def _readable_champion(self) -> str | None:
+    def champion_name(self) -> str | None:
         """Return the version that serves; None too if it is damaged, for promoting another is how that is mended."""
         try:
             return self.champion_version()

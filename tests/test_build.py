@@ -1,5 +1,6 @@
 """feature_daily as a whole: point in time, incremental = backfill, who is scoreable, who is strong."""
 
+from dataclasses import replace
 from datetime import date, datetime
 
 import polars as pl
@@ -92,6 +93,14 @@ def test_a_build_reopens_the_sessions_that_new_rows_can_change_and_no_others(tmp
         run.warehouse.con.execute("INSERT INTO feature_due VALUES ('raw_price', $day, 'x')", {"day": SESSIONS[260]})
         rebuilt = bring_up_to_date(run.warehouse, settings, run)
     assert (rebuilt.start, rebuilt.end) == (SESSIONS[260], SESSIONS[-1])
+
+
+def test_a_setting_that_changes_what_is_stored_rebuilds_everything(tmp_path, market):
+    settings = ingest(tmp_path, market)
+    build(settings)
+    with opened_run(settings, "test", at=datetime(2026, 5, 3)) as run:
+        rebuilt = bring_up_to_date(run.warehouse, replace(settings, include_preferred=True), run)
+    assert (rebuilt.start, rebuilt.end) == (SESSIONS[0], SESSIONS[-1])
 
 
 def test_the_sample_market_fills_every_feature(tmp_path, market):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 import pytest
-from factories import TINY, done
 
+from factories import TINY, done
 from kstock_batch.cli.app import cli
 from kstock_batch.errors import KStockError
 from kstock_batch.market.contract import FEATURE_NAMES

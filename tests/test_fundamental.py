@@ -113,3 +113,16 @@ def test_a_filing_older_than_400_days_is_no_longer_known(tmp_path):
     found = fundamentals(tmp_path, filings=[filing(date(2022, 12, 31), 91, 70.0)])
     assert found[date(2024, 5, 3)]["roe"] == pytest.approx(7)
     assert found[date(2024, 5, 10)]["roe"] is None
+
+
+def test_debt_ratio_is_liabilities_over_equity_and_the_printed_figure_where_one_of_them_is_unknown(tmp_path):
+    known = filing(date(2022, 12, 31), 91, 70.0, debt_ratio=999.0) | {"liabilities": 400.0}
+    later = filing(date(2023, 3, 31), 46, 30.0, debt_ratio=77.0) | {"liabilities": None}
+    found = fundamentals(tmp_path, filings=[known, later])
+    assert found[date(2023, 4, 3)]["debt_ratio"] == pytest.approx(40)
+    assert found[date(2023, 5, 16)]["debt_ratio"] == 77
+
+
+def test_a_missing_year_does_not_silence_the_next_yearly_report(tmp_path):
+    filings = [filing(date(2020, 12, 31), 91, 50.0), filing(date(2022, 12, 31), 91, 70.0)]
+    assert fundamentals(tmp_path, filings=filings)[date(2023, 4, 3)]["roe"] == pytest.approx(7)

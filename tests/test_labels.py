@@ -2,17 +2,23 @@
 
 from datetime import date
 
+import polars as pl
 import pytest
 
-from hand_store import hand_store, prices, put, weekdays
+from hand_store import KNOWN, hand_store, listing, prices, put, weekdays
 from kstock_batch.features.labels import read_labels
 
 DAYS = weekdays(date(2024, 1, 1), 12)
 
 
-def labels_of(tmp_path, rows):
+def labels_of(tmp_path, rows, last_seen=None):
+    """``last_seen`` = ticker -> the last day its listing was seen; the others are still listed."""
     with hand_store(tmp_path, DAYS) as warehouse:
         put(warehouse, "raw_price", rows)
+        gone = last_seen or {}
+        names = sorted({row["ticker"] for row in rows})
+        listings = pl.DataFrame([listing(name) | {"last_seen": gone.get(name)} for name in names])
+        put(warehouse, "raw_listing", listings.with_columns(pl.col("last_seen").cast(pl.Date)), available_at=KNOWN)
         found = read_labels(warehouse.con, DAYS[0], DAYS[-1])
     return {(row["ticker"], DAYS.index(row["as_of"])): row for row in found.to_dicts()}
 
@@ -40,7 +46,7 @@ def test_a_session_without_a_trade_has_no_label(tmp_path):
 
 def test_a_stock_that_leaves_the_exchange_has_label_0_and_says_so(tmp_path):
     rows = prices("000010", DAYS[:10], [100] * 10) + prices("000020", DAYS[:4], [100, 150, 160, 170])
-    found = labels_of(tmp_path, rows)
+    found = labels_of(tmp_path, rows, last_seen={"000020": DAYS[3]})
     assert found["000020", 0]["forward_return"] == pytest.approx(0.7)
     assert (found["000020", 0]["label_5d"], found["000020", 0]["is_delisted"]) == (0, True)
     assert not found["000010", 0]["is_delisted"]
@@ -50,3 +56,17 @@ def test_a_gap_in_the_rows_is_not_a_delisting(tmp_path):
     rows = prices("000010", DAYS[:8], [100, 100, 100, 100, 105, None, 100, 100]) + prices("000020", DAYS[:8], [9] * 8)
     found = labels_of(tmp_path, rows)
     assert (found["000010", 0]["label_5d"], found["000010", 0]["is_delisted"]) == (1, False)
+
+
+def test_a_session_of_which_half_is_missing_delists_nobody(tmp_path):
+    rows = prices("000010", DAYS[:6], [100] * 6) + prices("000020", DAYS[:5], [100] * 5)
+    found = labels_of(tmp_path, rows)
+    assert not found["000020", 0]["is_delisted"]
+
+
+def test_prices_that_come_later_change_no_label(tmp_path):
+    """A night's retrain sees the labels that a retrain as of that night sees in a store with all that followed."""
+    gap = [100, 100, 100, 100, 105, None, None, None, 100, 100, 100, 100]
+    then = labels_of(tmp_path / "then", prices("000010", DAYS[:6], gap[:6]) + prices("000020", DAYS[:6], [9] * 6))
+    now = labels_of(tmp_path / "now", prices("000010", DAYS, gap) + prices("000020", DAYS, [9] * 12))
+    assert then == {key: row for key, row in now.items() if row["known_on"] <= DAYS[5]}

@@ -13,6 +13,7 @@ from kstock_batch.errors import ModelRefused, NotEnoughHistory
 from kstock_batch.features.windows import gather
 from kstock_batch.learners.lstm import CHUNK, INPUT_SCALE, LstmMember
 from kstock_batch.learners.lstm_training import Epoch, Recipe, Sample, StockLSTM, Trained, split_by_session, train
+from kstock_batch.market.contract import FEATURE_NAMES
 from test_inputs import problem
 
 SCORE_WITHOUT_TORCH = """
@@ -245,3 +246,15 @@ def test_too_few_sessions_to_validate_is_said(n_sessions):
 
 def test_the_shape_the_bot_expects_is_what_the_network_takes():
     assert StockLSTM(input_size=30)(torch.zeros(3, 20, 30)).shape == (3,)
+
+
+def test_a_column_that_was_silent_in_training_says_nothing_when_it_comes_alive(small):
+    silent = FEATURE_NAMES.index("policy_bonus")
+    sequence = small.inputs.sequence.copy()
+    sequence[:, silent] = 0
+    member = fit(replace(small, inputs=replace(small.inputs, sequence=sequence)))
+    alive = sequence.copy()
+    alive[:, silent] = 0.4
+    ends = small.sequence_ends[:50]
+    before = member.predict(replace(small.inputs, sequence=sequence), ends)
+    assert member.predict(replace(small.inputs, sequence=alive), ends).tolist() == before.tolist()

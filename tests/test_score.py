@@ -105,6 +105,45 @@ def test_a_model_must_not_score_sessions_whose_outcome_it_has_seen(trained_root)
     assert predictions(trained_root).equals(before)
 
 
+def test_a_member_that_is_not_a_number_is_refused_even_if_the_blend_is_one(trained_root, monkeypatch):
+    from kstock_batch.learners.lgbm import LgbmMember
+
+    before = predictions(trained_root)
+    monkeypatch.setattr(LgbmMember, "predict", lambda self, inputs, ends: np.full(len(ends), np.nan))
+    failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
+    assert failed.exit_code == 10
+    assert predictions(trained_root).equals(before)
+
+
+def test_a_clock_set_back_cannot_hide_that_features_changed(trained_root, monkeypatch):
+    from datetime import datetime
+
+    as_of = predictions(trained_root)["as_of"][0]
+    for module in ("data", "nightly"):
+        monkeypatch.setattr(f"kstock_batch.cli.{module}.utc_now", lambda: datetime(2001, 1, 1))
+    done(trained_root, "features", "--rebuild")
+    assert "already scored" not in done(trained_root, "score", "--as-of", as_of).stdout
+
+
+def test_a_model_whose_inputs_are_built_otherwise_is_refused(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.learners.inputs.INPUTS_VERSION", 99)
+    refused = run(trained_root, "score", "--force")
+    assert refused.exit_code == 10
+    assert "reads its inputs as version 1" in sentence(refused)
+
+
+def test_the_model_card_is_that_of_the_newest_predictions(trained_root):
+    days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")]
+    done(trained_root, "score", "--as-of", days[-1])
+    served = Registry(trained_root / "models").champion().version
+    done(trained_root, "retrain", "--as-of", days[-3])
+    other = Registry(trained_root / "models").champion().version
+    assert other != served
+    done(trained_root, "score", "--as-of", days[-2])
+    card = asked_json(trained_root, "sql", "SELECT value FROM model_card WHERE key = 'version'")
+    assert card == [{"value": f'"{served}"'}]
+
+
 def test_audits_of_severity_fail_stop_the_night(trained_root):
     import duckdb
 

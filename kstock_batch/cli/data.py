@@ -9,7 +9,7 @@ import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import AuditFailed, ConfigError
+from kstock_batch.errors import AuditFailed, DataNotReady
 from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
@@ -148,10 +148,14 @@ def audit(settings: Settings, names: Sequence[str], as_of: date | None, as_json:
     from kstock_batch.store.warehouse import Warehouse
 
     with Warehouse.read(settings) as warehouse:
-        newest = warehouse.con.execute("SELECT max(as_of) FROM feature_daily").fetchall()[0][0]
+        first, newest = warehouse.con.execute("SELECT min(as_of), max(as_of) FROM feature_daily").fetchall()[0]
         day = as_of or newest
-        if day is None:
-            raise ConfigError("no features are stored, so there is nothing to audit", fix="run `kstock-batch features`")
+        if day is None or not first <= day <= newest:
+            held = f"features of {first} … {newest}" if newest else "no features"
+            raise DataNotReady(
+                f"there is nothing to audit for {day or 'any session'}: the store holds {held}",
+                fix="run `kstock-batch features`, or name a session of the store",
+            )
         results = run_audits(warehouse.con, day, names)
     rows = [_audit_row(result) for result in results]
     failed = [result.audit for result in results if result.n_offending and result.severity == "fail"]

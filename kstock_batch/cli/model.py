@@ -72,8 +72,10 @@ def list_models(settings: Settings, as_json: bool) -> None:
     from kstock_batch.registry import Registry
 
     registry = Registry(settings.models)
-    champion = registry.champion_version()
+    champion = registry.champion_name()
     rows = [{"champion": "*" if v.version == champion else "", **v.row()} for v in registry.versions()]
+    for what in registry.damaged().values():
+        console.note(f"warning: {what}")
     if as_json:
         console.document(rows)
     else:

@@ -1,7 +1,9 @@
 """Build: raw tables → feature_daily and label_daily, from the first session that anything new can have changed."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -16,18 +18,19 @@ from kstock_batch.market.contract import (
     FEATURE_NAMES,
     FEATURE_SET_VERSION,
     HORIZON,
+    LABEL_RISE,
     MAX_WINDOW_SPAN,
     MIN_BARS,
     WINDOW,
     fingerprint,
 )
-from kstock_batch.market.policy import policy_bonus
+from kstock_batch.market.policy import CALENDAR, policy_bonus
 from kstock_batch.market.sectors import SECTOR_CODES
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
-from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse, insert_rows
+from kstock_batch.store.queries import Query, sql_folder
+from kstock_batch.store.warehouse import Warehouse, replace_rows
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def bring_up_to_date(warehouse: Warehouse, settings: Settings, run: Run, *, rebu
     """Compute every session whose features are missing or may have changed, with its labels, and commit them."""
     con = warehouse.con
     first, newest = price_range(con)
-    start = first if rebuild else due_from(con, first, newest)
+    digest = definition_digest(include_preferred=settings.include_preferred)
+    start = first if rebuild else due_from(con, first, newest, digest)
     if start is None:
         return Build(newest, newest, 0, 0)
     with run.stage("features") as stage:
@@ -56,14 +60,16 @@ def bring_up_to_date(warehouse: Warehouse, settings: Settings, run: Run, *, rebu
         labels = read_labels(con, since, newest)
         stage.n_rows = labels.height
     with run.stage("commit features"), warehouse.transaction():
-        _replace(con, "feature_daily", rows, start, newest)
-        _replace(con, "label_daily", labels, since, newest)
+        replace_rows(con, "feature_daily", rows, start=start, end=newest)
+        replace_rows(con, "label_daily", labels, start=since, end=newest)
         con.execute("DELETE FROM feature_due")
+        con.execute("DELETE FROM scored_session WHERE as_of >= $start", {"start": start})
         con.execute(
-            "INSERT INTO feature_build VALUES ($version, $fingerprint, $start, $end, $n_rows, $run_id, $at)",
+            "INSERT INTO feature_build VALUES ($version, $fingerprint, $digest, $start, $end, $n_rows, $run_id, $at)",
             {
                 "version": FEATURE_SET_VERSION,
                 "fingerprint": fingerprint(),
+                "digest": digest,
                 "start": start,
                 "end": newest,
                 "n_rows": rows.height,
@@ -135,11 +141,10 @@ def session_asked(con: duckdb.DuckDBPyConnection, as_of: date | None) -> date:
     return as_of
 
 
-def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date) -> date | None:
+def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date, digest: str) -> date | None:
     """Return the first session whose features may differ from what is stored, or None."""
-    last = con.execute("SELECT fingerprint FROM feature_build ORDER BY built_at DESC, through_session DESC LIMIT 1")
-    built = last.fetchall()
-    if not built or built[0][0] != fingerprint():
+    built = con.execute("SELECT definition_digest FROM feature_build ORDER BY rowid DESC LIMIT 1").fetchall()
+    if not built or built[0][0] != digest:
         return first
     due = con.execute("SELECT min(from_date) FROM feature_due").fetchall()[0][0]
     if due is None or due > newest:
@@ -147,9 +152,15 @@ def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date) -> date 
     return max(first, Sessions(session_days(con)).between(due, newest)[0])
 
 
-def _replace(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, start: date, end: date) -> None:
-    con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", {"start": start, "end": end})
-    insert_rows(con, table, rows, order="as_of, ticker")
+def definition_digest(*, include_preferred: bool) -> str:
+    """Return a digest that changes with any text or constant that a stored feature or label depends on."""
+    whole = hashlib.sha256(repr((fingerprint(), include_preferred, HORIZON, LABEL_RISE, MIN_BARS)).encode())
+    whole.update(repr((MAX_WINDOW_SPAN, SECTOR_CODES, CALENDAR)).encode())
+    own = sorted(Path(__file__).parent.glob("*.py"))
+    statements = sorted(path for folder in ("features", "labels") for path in (sql_folder() / folder).glob("*.sql"))
+    for path in (*own, *statements):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:12]
 
 
 def session_days(con: duckdb.DuckDBPyConnection) -> list[date]:

@@ -76,7 +76,7 @@ def ingest_files(
             advance(f"{path.name} → {dataset.table.name}")
             with run.stage(f"ingest {dataset.table.name} from {path.name}") as stage:
                 rows = dataset.read(path)
-                good, bad = judge(rows, rules_for(dataset.table, sessions=sessions, today=seoul_date(now)))
+                good, bad = judge(rows, rules_for(dataset.table, sessions=sessions, now=now, today=seoul_date(now)))
                 _refuse_if_too_many(bad, rows.height, path, dataset.table, settings)
                 _quarantine(con, bad, dataset, run)
                 n_new, n_changed = _upsert(con, dataset.table, good, run)

@@ -78,7 +78,8 @@ class LgbmMember:
             return cls(lgb.Booster(model_str=text))
         except (OSError, ValueError, lgb.basic.LightGBMError) as error:
             raise ModelRefused(
-                f"{path} cannot be read: {error}", fix="roll back with `kstock-batch models rollback`, or retrain"
+                f"{path} cannot be read: {error}",
+                fix="promote another with `kstock-batch models promote VERSION`, or retrain",
             ) from error
 
     def card(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class LstmMember:
             on_epoch=on_epoch,
         )
         _require_sound(trained.weights, "the LSTM just trained")
-        return cls(trained.weights, INPUT_SCALE, trained.facts())
+        return cls(_without_silent_columns(trained.weights, examples), INPUT_SCALE, trained.facts())
 
     @property
     def best_epoch(self) -> int:
@@ -149,6 +149,17 @@ def forward(weights: Weights, windows: FloatRows) -> FloatRows:
     return logits
 
 
+def _without_silent_columns(weights: Weights, examples: Examples) -> Weights:
+    """Return ``weights`` that do not read columns which were 0 throughout training.
+
+    No gradient ever touched what reads them, so they hold the noise they began with: a source that appears later
+    (flows, a policy year) would be answered with that noise.
+    """
+    is_silent = ~examples.inputs.sequence[examples.sequence_ends].any(axis=0)  # (F,)
+    first = np.where(is_silent, np.float32(0), weights["lstm.weight_ih_l0"])  # (4 H, F)
+    return {**weights, "lstm.weight_ih_l0": first.astype(np.float32)}
+
+
 def _layer(weights: Weights, layer: int, below: FloatRows) -> FloatRows:
     """Return the hidden states (T, N, H) of one LSTM layer over ``below`` (T, N, D); gates lie as i, f, g, o."""
     w_in, w_hidden = weights[f"lstm.weight_ih_l{layer}"], weights[f"lstm.weight_hh_l{layer}"]
@@ -208,4 +219,4 @@ def _require_sound(weights: Weights, where: str) -> None:
 
 def _refused(where: str, what: str) -> ModelRefused:
     """Return the error for a file or network that cannot be used."""
-    return ModelRefused(f"{where} {what}", fix="roll back with `kstock-batch models rollback`, or retrain")
+    return ModelRefused(f"{where} {what}", fix="promote another with `kstock-batch models promote VERSION`, or retrain")

@@ -23,6 +23,7 @@ from kstock_batch.learners.base import Examples, Inputs
 from kstock_batch.learners.lstm import LstmMember
 
 _PREFIX = "lstm-"
+_TOLD = "told: "
 _ARRAYS = ("sequence", "session", "ends", "label")
 
 
@@ -96,7 +97,9 @@ def _run(folder: Path, on_epoch: Callable[[int], None]) -> None:
 def _listen(child: "subprocess.Popen[str]", on_epoch: Callable[[int], None]) -> None:
     assert child.stdout is not None
     for line in child.stdout:
-        told = json.loads(line)
+        if not line.startswith(_TOLD):  # whatever a library may print
+            continue
+        told = json.loads(line.removeprefix(_TOLD))
         if "refused" in told:
             raise NotEnoughHistory(told["refused"], fix=told["fix"])
         on_epoch(told["epoch"])
@@ -104,7 +107,7 @@ def _listen(child: "subprocess.Popen[str]", on_epoch: Callable[[int], None]) -> 
 
 def _main(folder: Path) -> None:
     def say(told: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(_TOLD + json.dumps(told) + "\n")
         sys.stdout.flush()
 
     try:

@@ -75,7 +75,8 @@ class XgbMember:
         except (OSError, xgb.core.XGBoostError) as error:
             reason = str(error).partition("\n")[0]  # what follows is a stack trace of C++
             raise ModelRefused(
-                f"{path} cannot be read: {reason}", fix="roll back with `kstock-batch models rollback`, or retrain"
+                f"{path} cannot be read: {reason}",
+                fix="promote another with `kstock-batch models promote VERSION`, or retrain",
             ) from error
         return cls(booster)
 

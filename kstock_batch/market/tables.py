@@ -172,8 +172,11 @@ TABLES: dict[str, Table] = {
 }
 
 
-def rules_for(table: Table, *, sessions: list[date], today: date) -> tuple[Rule, ...]:
-    """Return the rules of ``table`` in the order they are asked: missing, not finite, its own, its dates, its key."""
+def rules_for(table: Table, *, sessions: list[date], now: datetime, today: date) -> tuple[Rule, ...]:
+    """Return the rules of ``table`` in the order they are asked: missing, not finite, its own, its dates, its key.
+
+    ``now`` is UTC, ``today`` the date in Seoul: a session's rows count only once they are final.
+    """
     missing = [Rule(f"{name}_is_missing", _C(name).is_null()) for name in (*table.required, "available_at")]
     numbers = [name for name, kind in table.columns.items() if kind == "number"]
     finite = [Rule(f"{name}_is_not_finite", ~_C(name).is_finite()) for name in numbers]
@@ -182,6 +185,7 @@ def rules_for(table: Table, *, sessions: list[date], today: date) -> tuple[Rule,
         dates.append(Rule("date_in_the_future", _C(table.day) > today))
     if table.day and table.on_session:
         dates.append(Rule("not_a_session", ~_C(table.day).is_in(sessions)))
+        dates.append(Rule("not_final_yet", _C("available_at") > now))
     repeated = Rule("duplicate_key", pl.struct(table.key).is_duplicated())
     return (*missing, *finite, *table.rules, *dates, repeated)
 

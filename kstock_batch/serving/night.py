@@ -61,7 +61,7 @@ def score_nights(
             settings.published,
             run_id=run.run_id,
             published_at=run.started_at,
-            model_card=_card(champion.version),
+            model_card=_card(_version_of_newest(warehouse, settings, champion.version)),
         )
         stage.n_rows = publication.n_predictions
     return Night(
@@ -80,6 +80,12 @@ def _is_scored(warehouse: Warehouse, version: ModelVersion, as_of: date) -> bool
         warehouse.con, as_of=as_of, model_version=version.version, fingerprint=version.manifest["fingerprint"]
     )
     return bool(found.row(0)[0])
+
+
+def _version_of_newest(warehouse: Warehouse, settings: Settings, champion: ModelVersion) -> ModelVersion:
+    """Return the model of the newest predictions: an older session may have been scored after them."""
+    newest = warehouse.con.execute("SELECT model_version FROM prediction ORDER BY as_of DESC LIMIT 1").fetchall()
+    return champion if newest[0][0] == champion.version else Registry(settings.models).get(newest[0][0])
 
 
 def _card(version: ModelVersion) -> dict[str, Any]:

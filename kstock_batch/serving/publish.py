@@ -164,7 +164,10 @@ def _verify(temp: Path, publication: Publication) -> None:
     """Have a fresh process look for faults in ``temp``."""
     order = json.dumps([str(temp), Query.load("serve/verify").text, publication.digest])
     command = [sys.executable, "-P", "-c", _VERIFIER]  # -P: a file called duckdb.py in this folder is not meant
-    done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    try:
+        done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _refused(publication.path, f"a fresh process could not read it within {VERIFY_SECONDS} s") from error
     if done.returncode:
         why = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise _refused(publication.path, f"a fresh process cannot read it: {why}")

@@ -1,5 +1,6 @@
 """The nightly score: a complete, audited session → windows → champion → blend → one partition of ``prediction``."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -11,11 +12,12 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.errors import DataNotReady, ModelRefused
+from kstock_batch.features.completeness import require_complete
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.calibration import Calibrator, even_prior_signal
 from kstock_batch.learners.ensemble import blend
-from kstock_batch.learners.inputs import build_inputs
+from kstock_batch.learners.inputs import INPUTS_VERSION, build_inputs, describe_inputs
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.lstm import LstmMember
 from kstock_batch.learners.xgb import XgbMember
@@ -25,7 +27,7 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, require_clean, run_audits
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse
+from kstock_batch.store.warehouse import Warehouse, replace_rows
 
 MEMBERS: Mapping[str, type[Member]] = {"lgbm": LgbmMember, "xgb": XgbMember, "lstm": LstmMember}
 
@@ -41,6 +43,12 @@ class Champion:
     def load(cls, version: ModelVersion) -> "Champion":
         """Return the version ready to score."""
         require_fingerprint(version, fingerprint())
+        if version.manifest["inputs"] != json.loads(json.dumps(describe_inputs())):
+            raise ModelRefused(
+                f"model {version.version} reads its inputs as version {version.manifest['inputs']['version']},"
+                f" this program builds version {INPUTS_VERSION} or other columns",
+                fix="run `kstock-batch retrain`, or go back to the program version that made the model",
+            )
         require_intact(version)
         return cls(version, {name: MEMBERS[name].load(version.folder) for name in version.manifest["members"]})
 
@@ -80,8 +88,9 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
         members, blended = champion.predict(bars, ends)
         rows = prediction_rows(bars.frame[ends].select("ticker"), members, blended, champion, run, as_of)
         stage.n_rows = rows.height
-    with run.stage(f"commit {as_of}") as stage:
-        stage.n_rows = warehouse.replace_partition("prediction", as_of, rows)
+    with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
+        stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
+        _mark_scored(con, champion.version, run, as_of)
     n_bars = bars.frame.filter(pl.col("as_of") == as_of).height
     return Scored(as_of, rows.height, n_bars, audits)
 
@@ -95,7 +104,8 @@ def prediction_rows(
     as_of: date,
 ) -> pl.DataFrame:
     """Return the rows of ``prediction``; a probability that is not one is refused, never published."""
-    if bad := np.flatnonzero(~((blended >= 0) & (blended <= 1))).tolist():
+    sound = np.all([(p >= 0) & (p <= 1) for p in (blended, *members.values())], axis=0)  # NaN is neither
+    if bad := np.flatnonzero(~sound).tolist():
         names = tickers[bad[:5]]["ticker"].to_list()
         raise ModelRefused(
             f"{champion.version.version} gave {len(bad)} probabilities that are none, e.g. for {names}",
@@ -133,16 +143,6 @@ def require_out_of_sample(version: ModelVersion, as_of: date) -> None:
         )
 
 
-def require_complete(con: duckdb.DuckDBPyConnection, as_of: date, min_share: float) -> None:
-    """Raise if a market printed markedly fewer names than usual: half a session must not be scored."""
-    for market, n_rows, n_usual, share in Query.load("serve/session_completeness").frame(con, as_of=as_of).rows():
-        if share < min_share:
-            raise DataNotReady(
-                f"{as_of} has {n_rows:,} {market} names, {share:.0%} of the usual {n_usual:,.0f}",
-                fix="ingest the rest of the session and score again (min_session_share sets the limit)",
-            )
-
-
 def read_window_rows(con: duckdb.DuckDBPyConnection, as_of: date) -> BarRows:
     """Return the stored feature rows of all sessions that a window ending on ``as_of`` can reach."""
     days = con.execute(
@@ -151,6 +151,19 @@ def read_window_rows(con: duckdb.DuckDBPyConnection, as_of: date) -> BarRows:
     ).fetchall()
     start = days[-1][0]
     return BarRows.of(Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start))
+
+
+def _mark_scored(con: duckdb.DuckDBPyConnection, version: ModelVersion, run: Run, as_of: date) -> None:
+    con.execute("DELETE FROM scored_session WHERE as_of = $as_of", {"as_of": as_of})
+    con.execute(
+        "INSERT INTO scored_session VALUES ($as_of, $model_version, $fingerprint, $run_id)",
+        {
+            "as_of": as_of,
+            "model_version": version.version,
+            "fingerprint": version.manifest["fingerprint"],
+            "run_id": run.run_id,
+        },
+    )
 
 
 def _ends_to_score(bars: BarRows, as_of: date) -> Any:

@@ -24,16 +24,17 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.queries import sql_folder
 
 _IN_USE = re.compile(r"Conflicting lock is held in .*\(PID (\d+)\)")
-_PAUSES = (0.02, 0.05, 0.1, 0.2)  # seconds
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)  # seconds: a `status` or an `audit` reads no longer
 
 
 class Warehouse:
     """An open store; use it as a context manager."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path, lock: int | None) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path, lock: int, *, is_writer: bool = True) -> None:
         self.con = con
         self.path = path
         self._lock = lock
+        self._is_writer = is_writer
 
     @classmethod
     def open(cls, settings: Settings) -> "Warehouse":
@@ -60,16 +61,21 @@ class Warehouse:
         """Open the store for reading; a running writer is named rather than waited for."""
         path = settings.store
         if not path.exists():
-            raise DataNotReady(f"there is no store at {path}", fix="run `kstock-batch demo` or `kstock-batch ingest`")
-        if holder := lock_holder(path.with_suffix(".lock")):
-            raise WarehouseLocked(f"{path} is being written by {holder}", fix="wait for it to finish, then ask again")
-        con = _connect(path, settings, read_only=True)
+            raise DataNotReady(
+                f"there is no store at {path}", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
+            )
+        lock = _share_lock(path)
         try:
-            _require_newest_schema(con, path)
+            con = _connect(path, settings, read_only=True)
+            try:
+                _require_newest_schema(con, path)
+            except BaseException:
+                con.close()
+                raise
         except BaseException:
-            con.close()
+            os.close(lock)
             raise
-        return cls(con, path, None)
+        return cls(con, path, lock, is_writer=False)
 
     def __enter__(self) -> "Warehouse":
         """Return self."""
@@ -78,9 +84,9 @@ class Warehouse:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the store, then let the next writer in; a fault of the store itself leaves as one sentence."""
         self.con.close()
-        if self._lock is not None:
+        if self._is_writer:
             os.ftruncate(self._lock, 0)
-            os.close(self._lock)
+        os.close(self._lock)
         if named := _named_fault(error, self.path):
             raise named from error
 
@@ -98,19 +104,22 @@ class Warehouse:
                     self.con.execute("ROLLBACK")
                 raise
 
-    def replace_rows(self, table: str, rows: pl.DataFrame, *, start: date, end: date) -> int:
-        """Make ``table`` hold exactly ``rows`` for as_of in [start, end]: run it twice, get the same table."""
-        if wrong := rows.filter(~pl.col("as_of").is_between(start, end)).height:
-            raise ValueError(f"{wrong} of {rows.height} rows are outside {start} … {end}")
-        with self.transaction() as con:
-            bounds = {"start": start, "end": end}
-            con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", bounds)
-            insert_rows(con, table, rows, order="as_of, ticker")
-        return rows.height
-
     def replace_partition(self, table: str, as_of: date, rows: pl.DataFrame) -> int:
-        """Make ``table`` hold exactly ``rows`` for ``as_of``."""
-        return self.replace_rows(table, rows, start=as_of, end=as_of)
+        """Make ``table`` hold exactly ``rows`` for ``as_of``, in a transaction of its own."""
+        with self.transaction() as con:
+            return replace_rows(con, table, rows, start=as_of, end=as_of)
+
+
+def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, start: date, end: date) -> int:
+    """Make ``table`` hold exactly ``rows`` for as_of in [start, end]: run it twice, get the same table.
+
+    Within a transaction of the caller's, which may have more to say in it.
+    """
+    if wrong := rows.filter(~pl.col("as_of").is_between(start, end)).height:
+        raise ValueError(f"{wrong} of {rows.height} rows are outside {start} … {end}")
+    con.execute(f"DELETE FROM {table} WHERE as_of BETWEEN $start AND $end", {"start": start, "end": end})
+    insert_rows(con, table, rows, order="as_of, ticker")
+    return rows.height
 
 
 def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str) -> None:
@@ -132,6 +141,20 @@ def lock_holder(path: Path) -> str | None:
     return None
 
 
+def _share_lock(store: Path) -> int:
+    """Keep writers waiting while the store is read: DuckDB would turn them away at once."""
+    fd = os.open(store.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(fd)
+        os.close(fd)
+        raise WarehouseLocked(
+            f"{store} is being written by {holder}", fix="wait for it to finish, then ask again"
+        ) from error
+    return fd
+
+
 def _take_lock(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -146,7 +169,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _lock_patiently(fd: int, path: Path) -> None:
-    """Take the lock; one held for only a moment is that of a `status` that looks whether anyone is writing."""
+    """Take the lock; one that is let go within seconds is a reader's, and must not cost a night."""
     for pause in (*_PAUSES, None):
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,7 +187,7 @@ def _holder(fd: int) -> str:
         facts = json.loads(os.pread(fd, 4096, 0))
         return f"PID {facts['pid']} since {facts['since']}"
     except (ValueError, KeyError):
-        return "another process that has just started"
+        return "another process that has just started, or only reads"
 
 
 def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnection:

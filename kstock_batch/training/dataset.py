@@ -71,11 +71,11 @@ def labelled_rows(con: duckdb.DuckDBPyConnection, as_of: date, *, n_sessions: in
     frame = Query.load("features/training_row").frame(con, start=start, end=days[-1], known_through=as_of)
     bars = BarRows.of(frame)
     ends = bars.window_ends()
-    usable = frame.select(
+    usable = bars.frame.select(
         (pl.col("is_scoreable") & pl.col("label_5d").is_not_null() & (pl.col("as_of") >= days[0])).alias("usable")
     )["usable"].to_numpy()
     ends = ends[usable[ends]]
-    of_row = frame.select("as_of", "label_5d", "forward_return")[ends]
+    of_row = bars.frame.select("as_of", "label_5d", "forward_return")[ends]
     sessions = of_row["as_of"].unique().sort().to_list()
     position = of_row["as_of"].replace_strict(sessions, np.arange(len(sessions)), return_dtype=pl.Int64)
     return LabelledRows(

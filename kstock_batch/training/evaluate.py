@@ -108,7 +108,7 @@ def fit_members(
         given = {"epochs": found.best_epoch, "stop_early": False, "learning_rates": found.learning_rates}
     lstm = fit_apart(
         examples,
-        scratch=settings.warehouse / "tmp",
+        scratch=settings.warehouse / "scratch",
         seed=settings.seed,
         threads=settings.threads,
         on_epoch=lambda epoch: advance(f"LSTM, epoch {epoch} done"),

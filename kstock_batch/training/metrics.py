@@ -32,9 +32,9 @@ class Skill:
     brier_skill_pct: float
     ece_pct: float
 
-    def row(self) -> dict[str, float]:
-        """Return it as a row to print or to store."""
-        return asdict(self)
+    def row(self) -> dict[str, float | None]:
+        """Return it as a row to print or to store; None where a metric has no meaning (JSON knows no NaN)."""
+        return {name: None if np.isnan(value) else value for name, value in asdict(self).items()}
 
 
 def skill(p: Floats, y: Floats, session: NDArray[np.int64], base_rate: float) -> Skill:
@@ -45,7 +45,7 @@ def skill(p: Floats, y: Floats, session: NDArray[np.int64], base_rate: float) ->
         auc_day=auc_by_session(p, y, session),
         log_loss=log_loss(p, y),
         brier=brier(p, y),
-        brier_skill_pct=100 * (1 - brier(p, y) / at_base),
+        brier_skill_pct=100 * (1 - brier(p, y) / at_base) if at_base else float("nan"),
         ece_pct=100 * calibration_error(p, y),
     )
 

@@ -16,5 +16,5 @@ SELECT
 FROM raw_price AS p
 JOIN raw_calendar AS c ON c.session = p.session
 LEFT JOIN raw_flow AS f ON f.ticker = p.ticker AND f.session = p.session AND f.available_at <= c.cutoff_at
-WHERE p.price_basis = 'adjusted' AND p.volume > 0 AND p.session <= $end
+WHERE p.price_basis = 'adjusted' AND p.volume > 0 AND p.session <= $end AND p.available_at <= c.cutoff_at
 ORDER BY p.ticker, p.session

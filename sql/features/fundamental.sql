@@ -34,18 +34,18 @@ filing AS (
     available_at,
     net_income_ytd,
     equity,
-    debt_ratio,
+    coalesce(100 * liabilities / nullif(equity, 0), debt_ratio) AS debt_ratio,
     date_diff('day', period_end, available_at + INTERVAL 9 HOUR) > 60 AS is_year,
   FROM raw_financial
 ),
--- Some report half-years as years: twelve months must lie between two of them. The first one known is trusted.
+-- Some report half-years as years: whole years must lie between two of them. The first one known is trusted.
 filing_of_year AS (
   SELECT
     ticker,
     period_end,
     available_at,
     net_income_ytd,
-    coalesce(date_diff('month', lag(period_end) OVER by_ticker, period_end), 12) = 12 AS is_twelve_months,
+    coalesce(date_diff('month', lag(period_end) OVER by_ticker, period_end), 12) % 12 = 0 AS is_twelve_months,
   FROM filing
   WHERE is_year
   WINDOW by_ticker AS (PARTITION BY ticker ORDER BY period_end)
@@ -53,6 +53,7 @@ filing_of_year AS (
 net_income_4q AS (      -- this year so far + last year - last year as far
   SELECT
     f.ticker,
+    f.period_end,
     greatest(f.available_at, y.available_at, q.available_at) AS available_at,
     f.net_income_ytd + y.net_income_ytd - q.net_income_ytd AS won,
   FROM filing AS f
@@ -64,7 +65,7 @@ net_income_4q AS (      -- this year so far + last year - last year as far
     ON q.ticker = f.ticker AND last_day(q.period_end) = last_day(f.period_end - INTERVAL 12 MONTH)
   WHERE NOT f.is_year
   UNION ALL
-  SELECT ticker, available_at, net_income_ytd AS won
+  SELECT ticker, period_end, available_at, net_income_ytd AS won
   FROM filing_of_year
   WHERE is_twelve_months
 ),
@@ -72,7 +73,7 @@ income AS (
   SELECT ticker, available_at, won
   FROM net_income_4q
   WHERE won IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY ticker, available_at ORDER BY won DESC) = 1
+  QUALIFY row_number() OVER (PARTITION BY ticker, available_at ORDER BY period_end DESC) = 1
 ),
 equity AS (
   SELECT ticker, available_at, equity AS won

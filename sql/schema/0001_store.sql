@@ -159,6 +159,7 @@ CREATE TABLE feature_daily (
 CREATE TABLE feature_build (
   feature_set_version USMALLINT NOT NULL,
   fingerprint         VARCHAR NOT NULL,
+  definition_digest   VARCHAR NOT NULL,     -- of everything a value depends on besides the raw rows
   from_session        DATE NOT NULL,
   through_session     DATE NOT NULL,
   n_rows              BIGINT NOT NULL,
@@ -201,6 +202,15 @@ CREATE TABLE prediction (
   fingerprint   VARCHAR NOT NULL,
   run_id        VARCHAR NOT NULL,
   scored_at     TIMESTAMP NOT NULL,
+);
+
+-- Which sessions stand scored, by which model, from the features as they are: a build of features clears what it
+-- may have changed, in its own transaction.
+CREATE TABLE scored_session (
+  as_of         DATE NOT NULL,
+  model_version VARCHAR NOT NULL,
+  fingerprint   VARCHAR NOT NULL,
+  run_id        VARCHAR NOT NULL,
 );
 
 CREATE TABLE run (

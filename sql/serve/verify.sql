@@ -1,6 +1,6 @@
 -- what:   everything that is wrong with a published file: facts that are not what they must be; empty = sound
 -- grain:  fact
--- reads:  prediction publication feature_latest latest ml_predictions content_digest
+-- reads:  prediction publication model_card feature_latest latest ml_predictions content_digest
 -- params: digest
 WITH
 counted AS (
@@ -10,7 +10,13 @@ counted AS (
     count(DISTINCT as_of) AS n_sessions,
     max(as_of) AS as_of,
     -- NaN is greater than every number to DuckDB, so BETWEEN refuses it too
-    count(*) FILTER (NOT (probability BETWEEN 0 AND 1 AND signal BETWEEN 0 AND 1)) AS n_impossible,
+    count(*) FILTER (NOT (
+      probability BETWEEN 0 AND 1
+      AND signal BETWEEN 0 AND 1
+      AND coalesce(lgbm, 0) BETWEEN 0 AND 1
+      AND coalesce(xgb, 0) BETWEEN 0 AND 1
+      AND coalesce(lstm, 0) BETWEEN 0 AND 1
+    )) AS n_impossible,
   FROM prediction
 ),
 fact AS (
@@ -19,6 +25,10 @@ fact AS (
   SELECT 'digest as stated', CAST($digest AS VARCHAR), digest FROM publication
   UNION ALL
   SELECT 'number of publications', '1', CAST(count(*) AS VARCHAR) FROM publication
+  UNION ALL
+  SELECT 'model of the card', CAST(to_json(p.model_version) AS VARCHAR), c.value
+  FROM publication AS p
+  JOIN model_card AS c ON c.key = 'version'
   UNION ALL
   SELECT 'as-of', CAST(p.as_of AS VARCHAR), CAST(c.as_of AS VARCHAR) FROM publication AS p CROSS JOIN counted AS c
   UNION ALL
