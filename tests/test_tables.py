@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -14,6 +14,7 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
 FRIDAY, SATURDAY, TODAY = date(2024, 6, 28), date(2024, 6, 29), date(2024, 7, 1)
+NOW = datetime(2024, 7, 1, 3)  # noon in Seoul, while the exchange is open
 SQL_TYPES = {"text": "VARCHAR", "number": "DOUBLE", "count": "BIGINT", "date": "DATE", "flag": "BOOLEAN"}
 STAMPS = {"source": "VARCHAR", "available_at": "TIMESTAMP", "ingested_at": "TIMESTAMP"}
 
@@ -29,7 +30,7 @@ def row(table: str, **values: object) -> pl.DataFrame:
 def broken_rule(table: str, **values: object) -> str | None:
     """The rule that one row breaks."""
     rows = row(table, **values).with_columns(**TABLES[table].derived)
-    _, bad = judge(rows, rules_for(TABLES[table], sessions=[FRIDAY, date(2999, 1, 4)], today=TODAY))
+    _, bad = judge(rows, rules_for(TABLES[table], sessions=[FRIDAY, date(2999, 1, 4)], now=NOW, today=TODAY))
     return bad["rule"].to_list()[0] if bad.height else None
 
 
@@ -112,6 +113,8 @@ def test_no_number_is_nan_or_infinite(table, column, value):
         ("known_before_period_end", "raw_financial", {"period_end": date(2024, 6, 30)}),
         ("holding_is_no_percentage", "raw_flow", {"foreign_holding_pct": 100.1}),
         ("not_a_session", "raw_flow", {"session": SATURDAY}),
+        ("not_final_yet", "raw_price", {"available_at": datetime(2024, 7, 1, 6, 45)}),
+        ("not_final_yet", "raw_flow", {"available_at": NOW + timedelta(seconds=1)}),
         ("date_in_the_future", "raw_macro", {"event_date": date(2024, 7, 2)}),
     ],
 )
@@ -126,6 +129,14 @@ def test_a_code_of_six_digits_and_capitals_is_a_ticker(code):
 
 def test_today_is_not_the_future():
     assert broken_rule("raw_macro", **(GOOD["raw_macro"] | {"event_date": TODAY})) is None
+
+
+def test_what_became_final_this_instant_is_final():
+    assert broken_rule("raw_price", **(PRICE | {"available_at": NOW})) is None
+
+
+def test_a_filing_may_be_dated_ahead_because_it_is_used_only_then():
+    assert broken_rule("raw_financial", **(GOOD["raw_financial"] | {"available_at": NOW + timedelta(days=1)})) is None
 
 
 def test_a_suspended_stock_without_a_last_close_has_no_price():
@@ -153,11 +164,11 @@ def test_a_listing_that_leaves_them_out_tells_spacs_by_name_and_preferred_shares
 def test_both_of_two_rows_with_one_key_are_refused():
     rows = pl.concat([row("raw_price", **PRICE), row("raw_price", **(PRICE | {"close": 10.5}))])
     rows = pl.concat([rows, row("raw_price", **(PRICE | {"ticker": "000660"}))])
-    good, bad = judge(rows, rules_for(TABLES["raw_price"], sessions=[FRIDAY], today=TODAY))
+    good, bad = judge(rows, rules_for(TABLES["raw_price"], sessions=[FRIDAY], now=NOW, today=TODAY))
     assert (good["ticker"].to_list(), bad["rule"].to_list()) == (["000660"], ["duplicate_key"] * 2)
 
 
 def test_no_rows_break_no_rule():
     empty = row("raw_price", **PRICE).clear()
-    good, bad = judge(empty, rules_for(TABLES["raw_price"], sessions=[], today=TODAY))
+    good, bad = judge(empty, rules_for(TABLES["raw_price"], sessions=[], now=NOW, today=TODAY))
     assert (good.height, bad.height) == (0, 0)

@@ -20,7 +20,7 @@ from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
 from kstock_batch.settings import Settings
 from kstock_batch.store import warehouse as store_module
 from kstock_batch.store.queries import sql_folder
-from kstock_batch.store.warehouse import Warehouse, insert_rows, lock_holder
+from kstock_batch.store.warehouse import Warehouse, insert_rows, lock_holder, replace_rows
 
 MONDAY, TUESDAY = date(2024, 6, 24), date(2024, 6, 25)
 
@@ -42,6 +42,12 @@ def warehouse(settings):
         yield opened
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """A second writer waits seconds for a reader to go; a test of what it says then need not."""
+    monkeypatch.setattr(store_module, "_PAUSES", (0.01,))
+
+
 def n_labels(warehouse: Warehouse) -> int:
     return int(warehouse.con.execute("SELECT count(*) FROM label_daily").fetchall()[0][0])
 
@@ -50,7 +56,8 @@ def n_labels(warehouse: Warehouse) -> int:
 
 
 def test_replacing_a_partition_twice_leaves_it_once_and_its_neighbours_alone(warehouse):
-    warehouse.replace_rows("label_daily", labels(MONDAY, TUESDAY), start=MONDAY, end=TUESDAY)
+    with warehouse.transaction() as con:
+        replace_rows(con, "label_daily", labels(MONDAY, TUESDAY), start=MONDAY, end=TUESDAY)
     for _ in range(2):
         assert warehouse.replace_partition("label_daily", TUESDAY, labels(TUESDAY)) == 2
     found = warehouse.con.execute("SELECT as_of, count(*) FROM label_daily GROUP BY ALL ORDER BY ALL").fetchall()
@@ -92,7 +99,7 @@ def test_a_store_opened_again_holds_what_was_written(settings):
 # One writer
 
 
-def test_a_second_writer_in_this_process_is_told_who_holds_the_store(settings, warehouse):
+def test_a_second_writer_in_this_process_is_told_who_holds_the_store(settings, warehouse, impatient):
     with pytest.raises(WarehouseLocked, match=rf"is being written by PID {os.getpid()} since 20\d\d-"):
         Warehouse.open(settings)
 
@@ -140,6 +147,14 @@ def test_a_failed_open_lets_the_next_one_in(settings, monkeypatch):
     with pytest.raises(RuntimeError):
         Warehouse.open(settings)
     monkeypatch.undo()
+    with Warehouse.open(settings):
+        pass
+
+
+def test_a_reader_keeps_a_writer_waiting_only_until_it_has_read(settings):
+    Warehouse.open(settings).__exit__(None, None, None)
+    reading = Warehouse.read(settings)
+    threading.Timer(0.15, reading.__exit__, [None, None, None]).start()
     with Warehouse.open(settings):
         pass
 

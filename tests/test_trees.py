@@ -1,3 +1,5 @@
+"""The two tree members, asked the same questions."""
+
 import json
 from dataclasses import replace
 
@@ -5,12 +7,18 @@ import numpy as np
 import pytest
 
 from kstock_batch.errors import ModelRefused
+from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.xgb import XgbMember
 from test_inputs import problem
 
 
-def fit(examples, rounds=40, seed=1):
-    return XgbMember.fit(examples, rounds=rounds, seed=seed, threads=1)
+@pytest.fixture(scope="module", params=[LgbmMember, XgbMember], ids=lambda kind: kind.name)
+def kind(request):
+    return request.param
+
+
+def fit(kind, examples, rounds=40, seed=1):
+    return kind.fit(examples, rounds=rounds, seed=seed, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +27,17 @@ def planted():
 
 
 @pytest.fixture(scope="module")
-def member(planted):
-    return fit(planted.examples)
+def member(kind, planted):
+    return fit(kind, planted.examples)
 
 
 def test_a_planted_signal_is_found_in_later_sessions(planted, member):
     assert planted.auc(member.predict(planted.examples.inputs, planted.later_ends)) > 0.7
 
 
-def test_noise_is_not_predicted():
+def test_noise_is_not_predicted(kind):
     noise = problem(signal=0.0)
-    p = fit(noise.examples).predict(noise.examples.inputs, noise.later_ends)
+    p = fit(kind, noise.examples).predict(noise.examples.inputs, noise.later_ends)
     assert abs(noise.auc(p) - 0.5) < 0.06
 
 
@@ -39,7 +47,7 @@ def test_probabilities_keep_the_base_rate(planted, member):
     assert p.mean() == pytest.approx(planted.examples.label.mean(), abs=0.02)
 
 
-def test_renumbering_the_sectors_changes_no_prediction():
+def test_renumbering_the_sectors_changes_no_prediction(kind):
     base = problem(signal=0.0)
     inputs, at = base.examples.inputs, base.examples.inputs.tabular_names.index("sector_encoded")
     code = inputs.tabular[:, at].astype(int)
@@ -47,30 +55,30 @@ def test_renumbering_the_sectors_changes_no_prediction():
     renumbered = replace(inputs, tabular=inputs.tabular.copy())
     renumbered.tabular[:, at] = np.random.default_rng(0).permutation(30)[code]
 
-    before = fit(told).predict(inputs, base.later_ends)
-    after = fit(replace(told, inputs=renumbered)).predict(renumbered, base.later_ends)
+    before = fit(kind, told).predict(inputs, base.later_ends)
+    after = fit(kind, replace(told, inputs=renumbered)).predict(renumbered, base.later_ends)
 
     np.testing.assert_allclose(after, before, atol=1e-6)
     assert before.max() - before.min() > 0.3
 
 
-def test_what_was_saved_predicts_the_same_after_loading(planted, member, tmp_path):
+def test_what_was_saved_predicts_the_same_after_loading(kind, planted, member, tmp_path):
     member.save(tmp_path)
-    loaded = XgbMember.load(tmp_path)
+    loaded = kind.load(tmp_path)
     inputs = planted.examples.inputs
     expected = member.predict(inputs, planted.later_ends)
     np.testing.assert_array_equal(loaded.predict(inputs, planted.later_ends), expected)
     assert loaded.card() == member.card()
 
 
-def test_the_same_data_and_seed_give_the_same_bytes(planted, tmp_path):
+def test_the_same_data_and_seed_give_the_same_bytes(kind, planted, tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
-        fit(planted.examples, rounds=10).save(folder)
-    assert (tmp_path / "one/xgb.ubj").read_bytes() == (tmp_path / "two/xgb.ubj").read_bytes()
+        fit(kind, planted.examples, rounds=10).save(folder)
+    assert (tmp_path / "one" / kind.file_name).read_bytes() == (tmp_path / "two" / kind.file_name).read_bytes()
 
 
-def test_another_seed_gives_another_model(planted, member):
-    other = fit(planted.examples, seed=2)
+def test_another_seed_gives_another_model(kind, planted, member):
+    other = fit(kind, planted.examples, seed=2)
     inputs, ends = planted.examples.inputs, planted.later_ends
     assert (member.predict(inputs, ends) != other.predict(inputs, ends)).any()
 
@@ -94,26 +102,28 @@ def test_no_rows_give_no_predictions(planted, member):
     assert member.predict(planted.examples.inputs, np.empty(0, dtype=np.int64)).shape == (0,)
 
 
-def test_other_columns_than_it_learnt_are_refused(planted, member):
+def test_other_columns_than_it_learnt_are_refused(kind, planted, member):
     inputs = replace(planted.examples.inputs, tabular_names=("momentum", *planted.examples.inputs.tabular_names[1:]))
-    with pytest.raises(ModelRefused, match=r"xgb.ubj learnt other columns: missing \['rsi'\], unknown \['momentum'\]"):
+    with pytest.raises(
+        ModelRefused, match=rf"{kind.file_name} learnt other columns: missing \['rsi'\], unknown \['momentum'\]"
+    ):
         member.predict(inputs, planted.later_ends)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_model_is_refused_by_name(content, tmp_path):
+def test_a_file_that_is_no_model_is_refused_by_name(kind, content, tmp_path):
     if content is not None:
-        (tmp_path / "xgb.ubj").write_bytes(content)
-    with pytest.raises(ModelRefused, match=r"xgb.ubj cannot be read"):
-        XgbMember.load(tmp_path)
+        (tmp_path / kind.file_name).write_bytes(content)
+    with pytest.raises(ModelRefused, match=rf"{kind.file_name} cannot be read"):
+        kind.load(tmp_path)
 
 
-def test_a_model_cut_in_half_is_refused_by_name(member, tmp_path):
+def test_a_model_cut_in_half_is_refused_by_name(kind, member, tmp_path):
     member.save(tmp_path)
-    path = tmp_path / "xgb.ubj"
+    path = tmp_path / kind.file_name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ModelRefused, match=r"xgb.ubj cannot be read"):
-        XgbMember.load(tmp_path)
+    with pytest.raises(ModelRefused, match=rf"{kind.file_name} cannot be read"):
+        kind.load(tmp_path)
 
 
 def test_the_card_is_json_and_names_the_column_that_mattered(member):
