@@ -43,7 +43,7 @@ from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.files import sha256
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
-from kstock_batch.store import warehouse as store_module
+from kstock_batch.store import lock as lock_module
 
 DAYS = sessions_between(LAST - timedelta(days=60), LAST)
 CHAMPION_AS_OF, SCORED, BEFORE_LAST = DAYS[-8], DAYS[-3], DAYS[-2]
@@ -298,7 +298,7 @@ def holder(root: Path) -> Iterator[tuple[int, Callable[[], None]]]:
 
 def test_a_second_writer_is_turned_away_with_the_pid_and_since_when_and_let_in_after_a_kill(holder, root, monkeypatch):
     pid, kill = holder
-    monkeypatch.setattr(store_module, "_PAUSES", (0.01,))  # how long it waits for a reader is not the matter here
+    monkeypatch.setattr(lock_module, "_PAUSES", (0.01,))  # how long it waits for a reader is not the matter here
     for command in (("features",), ("ingest", "files", root / "source"), ("retrain",), ("score",), ("audit",)):
         result = run(root, *command)
         told = sentence(result)

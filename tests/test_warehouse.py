@@ -18,9 +18,12 @@ import pytest
 from factories import LAST, RAW_TABLES, content, done, flip_byte, run, sentence, store_rows
 from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
 from kstock_batch.settings import Settings
+from kstock_batch.store import lock as lock_module
+from kstock_batch.store import migrations
 from kstock_batch.store import warehouse as store_module
+from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import sql_folder
-from kstock_batch.store.warehouse import Warehouse, insert_rows, lock_holder, replace_rows
+from kstock_batch.store.warehouse import Warehouse, insert_rows, replace_rows
 
 MONDAY, TUESDAY = date(2024, 6, 24), date(2024, 6, 25)
 
@@ -45,7 +48,7 @@ def warehouse(settings):
 @pytest.fixture
 def impatient(monkeypatch):
     """A second writer waits seconds for a reader to go; a test of what it says then need not."""
-    monkeypatch.setattr(store_module, "_PAUSES", (0.01,))
+    monkeypatch.setattr(lock_module, "_PAUSES", (0.01,))
 
 
 def n_labels(warehouse: Warehouse) -> int:
@@ -143,7 +146,7 @@ def test_a_failed_open_lets_the_next_one_in(settings, monkeypatch):
     def fail(*_):
         raise RuntimeError("stop")
 
-    monkeypatch.setattr(store_module, "_migrate", fail)
+    monkeypatch.setattr(store_module, "migrate", fail)
     with pytest.raises(RuntimeError):
         Warehouse.open(settings)
     monkeypatch.undo()
@@ -187,7 +190,7 @@ def test_a_store_of_a_newer_program_is_refused_with_both_versions_and_left_alone
     result = run(root, *command)
     told = sentence(result)
     assert result.exit_code == 9, told
-    assert f"schema version 99, this program knows up to {len(store_module._migrations())}" in told
+    assert f"schema version 99, this program knows up to {len(migrations._migrations())}" in told
     assert content(root, (*RAW_TABLES, "schema_version", "run")) == before
 
 
@@ -199,7 +202,7 @@ def test_a_step_is_migrated_once_and_a_failing_one_leaves_the_version_before_it(
     good, bad = steps / f"{n + 1:04}_more.sql", steps / f"{n + 2:04}_broken.sql"
     good.write_text("CREATE TABLE more (n INTEGER);", encoding="utf-8")
     bad.write_text("CREATE TABLE half (n INTEGER); SELECT no_such_function();", encoding="utf-8")
-    monkeypatch.setattr(store_module, "_migrations", lambda: sorted(steps.iterdir()))
+    monkeypatch.setattr(migrations, "_migrations", lambda: sorted(steps.iterdir()))
     with pytest.raises(duckdb.Error, match="no_such_function"):
         Warehouse.open(settings)
     bad.unlink()
@@ -212,7 +215,7 @@ def test_a_step_is_migrated_once_and_a_failing_one_leaves_the_version_before_it(
 
 def test_a_reader_does_not_migrate_but_says_what_does(settings, monkeypatch):
     Warehouse.open(settings).__exit__(None, None, None)
-    monkeypatch.setattr(store_module, "_migrations", lambda: [Path("1"), Path("2")])
+    monkeypatch.setattr(migrations, "_migrations", lambda: [Path("1"), Path("2")])
     with pytest.raises(StoreIncompatible, match="has schema version 1, this program reads 2"):
         Warehouse.read(settings)
 

@@ -8,8 +8,9 @@ from kstock_batch.errors import KStockError
 from kstock_batch.registry import Registry
 from kstock_batch.serving.ask import ask
 from kstock_batch.settings import Settings
+from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse, lock_holder
+from kstock_batch.store.warehouse import Warehouse
 
 LAST_RUNS = 8
 

@@ -23,8 +23,9 @@ import duckdb
 
 from kstock_batch.errors import DataNotReady, PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
+from kstock_batch.store.faults import is_disk_full
 from kstock_batch.store.queries import Query
-from kstock_batch.store.warehouse import Warehouse, is_disk_full
+from kstock_batch.store.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 

@@ -1,36 +1,36 @@
-"""The private store: one writer, migrations forward only, every write a transaction.
+"""The private store: one writer, every write a transaction; nothing here copies or hashes a store that is open."""
 
-DuckDB's own lock is a per-process POSIX lock that vanishes when this process opens and closes the file a second
-time, so ``store.lock`` (flock) is what keeps a second writer out, and nothing here copies or hashes an open store.
-"""
-
-import fcntl
-import json
-import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 
 import duckdb
 import polars as pl
 
-from kstock_batch.errors import DataNotReady, KStockError, StoreIncompatible, WarehouseLocked
-from kstock_batch.files import disk_full, disk_full_is_named, says_disk_full
+from kstock_batch.errors import DataNotReady, WarehouseLocked
+from kstock_batch.files import disk_full
 from kstock_batch.settings import Settings
-from kstock_batch.store.queries import sql_folder
+from kstock_batch.store.faults import (
+    damaged,
+    folder_faults_are_named,
+    is_disk_full,
+    named_fault,
+    store_faults_are_named,
+)
+from kstock_batch.store.lock import release_lock, share_lock, take_lock
+from kstock_batch.store.migrations import migrate, require_newest_schema
 
+MAX_TEMP_SIZE = "20GB"  # a join gone wrong must not fill the disk the store lives on
 _IN_USE = re.compile(r"Conflicting lock is held in .*\(PID (\d+)\)")
-_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)  # seconds: a `status` or an `audit` reads no longer
 
 
 class Warehouse:
     """An open store; use it as a context manager."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path, lock: int, *, is_writer: bool = True) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path, lock: int, *, is_writer: bool) -> None:
         self.con = con
         self.path = path
         self._lock = lock
@@ -40,21 +40,10 @@ class Warehouse:
     def open(cls, settings: Settings) -> "Warehouse":
         """Open the store for writing, create or migrate it, and keep every other writer out until closed."""
         path = settings.store
-        with _folder_faults_are_named(path):
+        with folder_faults_are_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path.with_suffix(".lock"))
-        try:
-            con = _connect(path, settings, read_only=False)
-            try:
-                with store_faults_are_named(path):
-                    _migrate(con, path)
-            except BaseException:
-                con.close()
-                raise
-        except BaseException:
-            os.close(lock)
-            raise
-        return cls(con, path, lock)
+            lock = take_lock(path.with_suffix(".lock"))
+        return cls._opened(settings, lock, migrate, is_writer=True)
 
     @classmethod
     def read(cls, settings: Settings) -> "Warehouse":
@@ -64,18 +53,33 @@ class Warehouse:
             raise DataNotReady(
                 f"there is no store at {path}", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
             )
-        lock = _share_lock(path)
+        with folder_faults_are_named(path):
+            lock = share_lock(path.with_suffix(".lock"))
+        return cls._opened(settings, lock, require_newest_schema, is_writer=False)
+
+    @classmethod
+    def _opened(
+        cls,
+        settings: Settings,
+        lock: int,
+        prepare: Callable[[duckdb.DuckDBPyConnection, Path], None],
+        *,
+        is_writer: bool,
+    ) -> "Warehouse":
+        """Connect and ``prepare``; whatever fails, connection and lock are let go."""
+        path = settings.store
         try:
-            con = _connect(path, settings, read_only=True)
+            con = _connect(path, settings, read_only=not is_writer)
             try:
-                _require_newest_schema(con, path)
+                with store_faults_are_named(path):
+                    prepare(con, path)
             except BaseException:
                 con.close()
                 raise
         except BaseException:
-            os.close(lock)
+            release_lock(lock, is_writer=is_writer)
             raise
-        return cls(con, path, lock, is_writer=False)
+        return cls(con, path, lock, is_writer=is_writer)
 
     def __enter__(self) -> "Warehouse":
         """Return self."""
@@ -84,10 +88,8 @@ class Warehouse:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the store, then let the next writer in; a fault of the store itself leaves as one sentence."""
         self.con.close()
-        if self._is_writer:
-            os.ftruncate(self._lock, 0)
-        os.close(self._lock)
-        if named := _named_fault(error, self.path):
+        release_lock(self._lock, is_writer=self._is_writer)
+        if named := named_fault(error, self.path):
             raise named from error
 
     @contextmanager
@@ -127,73 +129,11 @@ def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, 
     con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY {order}")  # DuckDB finds `rows` by its name
 
 
-def lock_holder(path: Path) -> str | None:
-    """Return who holds the writer's lock (PID, since when), or None."""
-    if not path.exists():
-        return None
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(fd)
-    finally:
-        os.close(fd)
-    return None
-
-
-def _share_lock(store: Path) -> int:
-    """Keep writers waiting while the store is read: DuckDB would turn them away at once."""
-    fd = os.open(store.with_suffix(".lock"), os.O_RDONLY | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = _holder(fd)
-        os.close(fd)
-        raise WarehouseLocked(
-            f"{store} is being written by {holder}", fix="wait for it to finish, then ask again"
-        ) from error
-    return fd
-
-
-def _take_lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _lock_patiently(fd, path)
-        os.ftruncate(fd, 0)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _lock_patiently(fd: int, path: Path) -> None:
-    """Take the lock; one that is let go within seconds is a reader's, and must not cost a night."""
-    for pause in (*_PAUSES, None):
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if pause is None:
-                raise WarehouseLocked(
-                    f"{path.with_suffix('.duckdb')} is being written by {_holder(fd)}",
-                    fix="wait for it to finish; the lock goes with its process, so nothing needs to be deleted",
-                ) from error
-            time.sleep(pause)
-
-
-def _holder(fd: int) -> str:
-    try:
-        facts = json.loads(os.pread(fd, 4096, 0))
-        return f"PID {facts['pid']} since {facts['since']}"
-    except (ValueError, KeyError):
-        return "another process that has just started, or only reads"
-
-
 def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": settings.threads,
         "temp_directory": str(settings.warehouse / "tmp"),
+        "max_temp_directory_size": MAX_TEMP_SIZE,
     }
     if settings.memory_limit:
         config["memory_limit"] = settings.memory_limit
@@ -208,94 +148,4 @@ def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckD
             raise WarehouseLocked(
                 f"{path} is open in another program, PID {other[1]}", fix="wait for it to finish, or close it"
             ) from error
-        raise _damaged(path, error) from error
-
-
-def _migrations() -> list[Path]:
-    return sorted((sql_folder() / "schema").glob("[0-9][0-9][0-9][0-9]_*.sql"))
-
-
-def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
-    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if "schema_version" not in tables:
-        if tables:
-            raise StoreIncompatible(
-                f"{path} holds {sorted(tables)[:5]}: it is no store of ours", fix="use another --root"
-            )
-        return 0
-    return int(con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()[0][0])
-
-
-def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Bring the store to the newest schema, one transaction a step."""
-    version, steps = _version(con, path), _migrations()
-    if version > len(steps):
-        raise _too_new(path, version, len(steps))
-    for number, step in enumerate(steps[version:], start=version + 1):
-        con.execute("BEGIN TRANSACTION")
-        con.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER, name VARCHAR)")
-        con.execute(step.read_text(encoding="utf-8"))
-        con.execute("INSERT INTO schema_version VALUES ($n, $name)", {"n": number, "name": step.stem})
-        con.execute("COMMIT")
-
-
-def _require_newest_schema(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    version, newest = _version(con, path), len(_migrations())
-    if version > newest:
-        raise _too_new(path, version, newest)
-    if version < newest:
-        raise StoreIncompatible(
-            f"{path} has schema version {version}, this program reads {newest}",
-            fix="run any writing command (`kstock-batch features`) once: it migrates the store forward",
-        )
-
-
-def _too_new(path: Path, version: int, newest: int) -> StoreIncompatible:
-    return StoreIncompatible(
-        f"{path} has schema version {version}, this program knows up to {newest}",
-        fix="upgrade kstock-batch, or point --root at another folder",
-    )
-
-
-def is_disk_full(error: duckdb.Error) -> bool:
-    """Return whether DuckDB failed for want of disk space."""
-    return says_disk_full(error) or "max_temp_directory_size" in str(error)
-
-
-@contextmanager
-def store_faults_are_named(path: Path) -> Iterator[None]:
-    """Translate what DuckDB says of a full disk or a damaged file into one sentence."""
-    try:
-        yield
-    except duckdb.Error as error:
-        if named := _named_fault(error, path):
-            raise named from error
-        raise
-
-
-def _named_fault(error: BaseException | None, path: Path) -> KStockError | None:
-    if not isinstance(error, duckdb.Error):
-        return None
-    if is_disk_full(error):
-        return disk_full(path)
-    if "corrupt database file" in str(error).lower():
-        return _damaged(path, error)
-    return None
-
-
-def _damaged(path: Path, error: duckdb.Error) -> StoreIncompatible:
-    return StoreIncompatible(
-        f"{path} cannot be read: {str(error).splitlines()[0].removesuffix('.')}",
-        fix="restore it from a copy, or ingest into a new folder with --root",
-    )
-
-
-@contextmanager
-def _folder_faults_are_named(path: Path) -> Iterator[None]:
-    try:
-        with disk_full_is_named(path):
-            yield
-    except OSError as error:
-        raise StoreIncompatible(
-            f"{path} cannot be written: {error}", fix="make its folder writable for this user, or use another --root"
-        ) from error
+        raise damaged(path, error) from error
