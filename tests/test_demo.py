@@ -68,3 +68,12 @@ def test_real_prices_are_refused_where_invented_ones_are(demo_root, tmp_path):
     result = run(demo_root, "ingest", "files", write_folder(tmp_path / "source"))
     assert (result.exit_code, "holds data of `demo`" in sentence(result)) == (2, True), result.stderr
     assert content(demo_root, RAW_TABLES) == before
+
+
+def test_another_sample_market_is_refused_where_one_is_stored(demo_root):
+    before = content(demo_root)
+    refused = run(demo_root, "demo", "--tickers", 21, "--sessions", 120)
+    assert refused.exit_code == 2
+    assert "another sample market" in sentence(refused)
+    assert "21 tickers" in sentence(refused)
+    assert content(demo_root) == before

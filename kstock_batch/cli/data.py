@@ -14,7 +14,6 @@ from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
 DEMO_SESSIONS = 800
-DEMO_SOURCE = "sample_market"
 
 
 @click.command()
@@ -37,7 +36,8 @@ def demo(
     from kstock_batch.ingest.demo import ingest_demo, write_demo
 
     folder = out or settings.warehouse / "sample"
-    market = write_demo(folder, DEMO_END, n_sessions=sessions, n_tickers=tickers, seed=seed, signal=signal)
+    keep = out is None and settings.store.exists()
+    market = write_demo(folder, DEMO_END, n_sessions=sessions, n_tickers=tickers, seed=seed, signal=signal, keep=keep)
     if out:
         console.result(f"wrote {tickers} tickers x {sessions} sessions to {folder}")
         return

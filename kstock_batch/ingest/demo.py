@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from kstock_batch import __version__
+from kstock_batch.errors import ConfigError
 from kstock_batch.files import disk_full_is_named, sha256, write_atomically
 from kstock_batch.ingest.pipeline import INVENTING, Upserted, ingest_files
 from kstock_batch.ingest.sources.files import load_mapping, locate
@@ -25,10 +26,20 @@ class WrittenDemo:
     n_datasets: int
 
 
-def write_demo(folder: Path, end: date, *, n_sessions: int, n_tickers: int, seed: int, signal: float) -> WrittenDemo:
-    """Make ``folder`` hold the sample market of that recipe, ending on the last session at or before ``end``."""
+def write_demo(
+    folder: Path, end: date, *, n_sessions: int, n_tickers: int, seed: int, signal: float, keep: bool = False
+) -> WrittenDemo:
+    """Make ``folder`` hold the sample market of that recipe, ending on the last session at or before ``end``.
+
+    ``keep``: refuse to replace another recipe's market, because a store holds its rows and would mix the two.
+    """
     recipe = f"{end} {n_sessions} sessions {n_tickers} tickers seed {seed} signal {signal}, program {__version__}\n"
     note = folder / RECIPE
+    if keep and note.exists() and not note.read_text(encoding="utf-8", errors="replace").startswith(recipe):
+        raise ConfigError(
+            f"{folder} holds another sample market than the one asked for ({recipe.strip()}), and it is in the store",
+            fix="give this one a folder of its own: `kstock-batch --root DIR demo`",
+        )
     if not (note.exists() and note.read_text(encoding="utf-8", errors="replace") == recipe + _digests(folder)):
         sessions = krx_sessions(end - timedelta(days=2 * n_sessions), end)[-n_sessions:]
         with disk_full_is_named(folder):
