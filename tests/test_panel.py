@@ -1,0 +1,113 @@
+"""The real KRX panel, where it lies beside the checkout: what the sample market cannot prove."""
+
+from datetime import date, datetime
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from kstock_batch.features.build import bring_up_to_date, compute_features
+from kstock_batch.ingest.pipeline import ingest_files
+from kstock_batch.ingest.sources.files import load_mapping
+from kstock_batch.settings import Settings
+from kstock_batch.store.ledger import opened_run
+
+pytestmark = pytest.mark.panel
+
+N_TICKERS = 150
+CUT = date(2023, 5, 12)  # the Friday before first-quarter reports become known
+START = date(2023, 3, 2)
+
+
+@pytest.fixture(scope="module")
+def settings(real_panel, tmp_path_factory):
+    """A store of every 18th ticker of the panel, features and labels built."""
+    root = tmp_path_factory.mktemp("panel")
+    tickers = pl.read_parquet(real_panel / "prices.parquet", columns=["ticker"])["ticker"].unique().sort()
+    chosen = tickers.gather_every(len(tickers) // N_TICKERS)
+    (root / "source").mkdir()
+    for path in real_panel.glob("*.parquet"):
+        rows = pl.scan_parquet(path)
+        if "ticker" in rows.collect_schema():
+            rows = rows.filter(pl.col("ticker").is_in(chosen.implode()))
+        rows.collect().write_parquet(root / "source" / path.name)
+    settings = Settings.load(root, environ={})
+    with opened_run(settings, "test", at=datetime(2026, 11, 1)) as run:
+        ingest_files(run.warehouse, root / "source", load_mapping(), settings=settings, run=run)
+        bring_up_to_date(run.warehouse, settings, run)
+    return settings
+
+
+def asked(settings, statement):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        return run.warehouse.con.sql(statement).pl()
+
+
+def test_real_features_of_a_night_do_not_know_what_came_after_it(settings):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        con = run.warehouse.con
+        stored = con.execute("SELECT 1 FROM feature_daily LIMIT 1").fetchall()
+        assert stored
+        everything = compute_features(con, START, date(2024, 12, 30)).filter(pl.col("as_of") <= CUT)
+        con.execute("BEGIN TRANSACTION")
+        for table in ("raw_price", "raw_market_cap", "raw_financial", "raw_valuation", "raw_macro", "raw_flow"):
+            con.execute(
+                f"DELETE FROM {table} WHERE available_at > (SELECT cutoff_at FROM raw_calendar WHERE session = $cut)",
+                {"cut": CUT},
+            )
+        as_it_was = compute_features(con, START, CUT)
+        con.execute("ROLLBACK")
+    assert as_it_was["as_of"].max() == CUT
+    assert_frame_equal(as_it_was, everything, check_exact=True)
+
+
+def test_adjusted_returns_agree_with_the_exchanges_own(settings):
+    found = asked(
+        settings,
+        """
+        WITH adjusted AS (
+          SELECT ticker, session, volume,
+                 100 * (close / lag(close) OVER (PARTITION BY ticker ORDER BY session) - 1) AS change_pct
+          FROM raw_price WHERE price_basis = 'adjusted'
+        )
+        SELECT avg((abs(a.change_pct - r.change_pct) <= 0.05)::INTEGER) AS agree, count(*) AS n
+        FROM adjusted AS a JOIN raw_price AS r USING (ticker, session)
+        WHERE r.price_basis = 'raw' AND a.change_pct IS NOT NULL
+        """,
+    )
+    assert found["n"].item() > 10_000
+    assert found["agree"].item() > 0.99
+
+
+def test_the_label_is_true_for_about_a_quarter_of_the_rows(settings):
+    by_year = asked(settings, "SELECT year(as_of) AS y, avg(label_5d) AS rate FROM label_daily GROUP BY y ORDER BY y")
+    rates = dict(by_year.rows())
+    assert rates[2020] == pytest.approx(0.31, abs=0.03)
+    assert rates[2024] == pytest.approx(0.21, abs=0.03)
+
+
+def test_no_fixing_of_a_session_is_known_on_that_session(settings):
+    """From April to October the panel dates each USD/KRW fixing a day early; a Sunday's row is Monday's fixing."""
+    early = asked(
+        settings,
+        """
+        SELECT m.event_date, min(c.session) AS first_used
+        FROM raw_macro AS m JOIN raw_calendar AS c ON c.cutoff_at >= m.available_at
+        WHERE m.series = 'USDKRW' AND dayname(m.event_date) = 'Sunday' AND m.event_date > DATE '2019-01-01'
+        GROUP BY m.event_date HAVING date_diff('day', m.event_date, first_used) < 2
+        """,
+    )
+    assert early.is_empty()
+
+
+def test_real_features_stay_within_their_ranges_and_most_are_known(settings):
+    known = asked(
+        settings,
+        """
+        SELECT avg((rsi BETWEEN 0 AND 100)::INTEGER) AS rsi, count(market_cap_log) / count(*) AS cap,
+               count(roe) / count(*) AS roe, avg((high_52w_ratio <= 1)::INTEGER) AS high
+        FROM feature_daily WHERE is_scoreable AND as_of >= DATE '2021-01-01'
+        """,
+    ).row(0, named=True)
+    assert known["rsi"] == known["high"] == 1
+    assert min(known["cap"], known["roe"]) > 0.8
