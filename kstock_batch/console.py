@@ -30,13 +30,14 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+    columns = {name: _cells([row[name] for row in rows], decimals) for name in rows[0]}
     for name, value in rows[0].items():
-        cells = [_cell(row[name], decimals) for row in rows]
+        cells = columns[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
         drawn.add_column(name, justify="right" if is_number else "left", no_wrap=fits, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(_cell(value, decimals) for value in row.values()))
+    for line in zip(*columns.values(), strict=True):
+        drawn.add_row(*line)
     # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
     console = Console()
     console.print(drawn) if console.is_terminal else Console(width=400).print(drawn)
@@ -77,11 +78,18 @@ def progress(what: str, total: int) -> Iterator[Any]:
         yield advance
 
 
+def _cells(values: Sequence[object], decimals: int) -> list[str]:
+    """Return one column's texts; its largest number decides how many decimals all of them show."""
+    largest = max((abs(value) for value in values if isinstance(value, float)), default=0.0)
+    shown = decimals if largest < 10 else min(decimals, 2) if largest < 1000 else 0
+    return [_cell(value, shown) for value in values]
+
+
 def _cell(value: object, decimals: int) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:,.{decimals}f}" if abs(value) < 10 else f"{value:,.1f}"
+        return f"{value:,.{decimals}f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
