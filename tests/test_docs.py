@@ -30,11 +30,10 @@ LEAVES = dict(leaf_commands(cli))
 
 
 def shown_commands():
-    """Yield the arguments of each `kstock-batch` line in the README's console blocks, continuation lines joined."""
+    """Yield the arguments of each `kstock-batch` command in the README's console blocks; quotes may span lines."""
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("kstock-batch "):
-                yield shlex.split(line, comments=True)[1:]
+        for command in re.findall(r'^kstock-batch (?:"[^"]*"|[^"\n])*', block, re.MULTILINE):
+            yield shlex.split(command, comments=True)[1:]
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)

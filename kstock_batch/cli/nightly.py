@@ -38,4 +38,4 @@ def score(settings: Settings, as_of: date | None, since: date | None, force: boo
         console.document({**night.row(), "seconds": round(run.seconds, 2)})
     else:
         console.result(f"{night.summary} in {run.seconds:.1f} s")
-        console.result(f"published {settings.published}")
+        console.result(f"published {settings.published.resolve()}")
