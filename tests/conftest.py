@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factories import LAST, TINY, copy_root, done, sample_frames, sessions_between, until, write_folder
+from factories import LAST, TINY, WALKED, copy_root, done, sample_frames, sessions_between, until, write_folder
 
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
@@ -61,6 +61,18 @@ def trained_root(_trained: Path, tmp_path: Path) -> Path:
     sessions before the last of ``next``.
     """
     return copy_root(_trained, tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root on which the demo was walked from nothing to a publication; tests ask it and change nothing."""
+    root = tmp_path_factory.mktemp("walk")
+    (root / "kstock.toml").write_text(TINY, encoding="utf-8")
+    done(root, "demo", *WALKED)
+    done(root, "features")
+    done(root, "retrain")
+    done(root, "score")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from factories import TINY, done
+from factories import done
 from kstock_batch.cli.app import cli
 from kstock_batch.errors import KStockError
 from kstock_batch.market.contract import FEATURE_NAMES
@@ -49,24 +49,14 @@ def test_every_option_has_a_help_text():
             assert not isinstance(option, click.Option) or option.help, f"{' '.join(path)} {option.name}"
 
 
-@pytest.fixture(scope="module")
-def demo_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("readme")
-    (root / "kstock.toml").write_text(TINY, encoding="utf-8")
-    done(root, "demo", "--tickers", 60, "--sessions", 240, "--signal", 3)
-    done(root, "retrain")
-    done(root, "score")
-    return root
-
-
-def test_the_readmes_commands_run(demo_root):
+def test_the_readmes_commands_run(walked):
     ran = 0
     for args in shown_commands():
         if "--root" in args or args[0] in {"demo", "retrain"}:
             continue  # the real-data run and the slow steps have tests of their own
         if "promote" in args or "--from" in args or "--ticker" in args:
             continue  # name a version, dates or a stock of the reader's own
-        done(demo_root, *args)
+        done(walked, *args)
         ran += 1
     assert ran >= 8
 
@@ -76,9 +66,9 @@ def test_the_readme_asks_five_questions_in_sql():
     assert len(questions) >= 5
 
 
-def test_the_python_of_the_readme_reads_predictions(demo_root, monkeypatch, capsys):
+def test_the_python_of_the_readme_reads_predictions(walked, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    monkeypatch.chdir(demo_root)
+    monkeypatch.chdir(walked)
     namespace = {}
     exec(compile(code.replace("max_age_sessions=3", "max_age_sessions=None"), "README.md", "exec"), namespace)
     assert capsys.readouterr().out

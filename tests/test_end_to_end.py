@@ -8,25 +8,12 @@ import textwrap
 from pathlib import Path
 
 import duckdb
-import pytest
 
-from factories import TINY, asked_json, done, run, sentence
+from factories import WALKED, asked_json, done, run, sentence
 from kstock_batch.market.sessions import KST_OFFSET
 from kstock_batch.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def walked(tmp_path_factory):
-    """A root on which the demo was walked from nothing to a publication."""
-    root = tmp_path_factory.mktemp("walk")
-    (root / "kstock.toml").write_text(TINY, encoding="utf-8")
-    done(root, "demo", "--tickers", 60, "--sessions", 240, "--signal", 3)
-    done(root, "features")
-    done(root, "retrain")
-    done(root, "score")
-    return root
 
 
 def test_predictions_are_shown_best_first_as_table_and_as_json(walked):
@@ -69,7 +56,7 @@ def test_sql_prints_no_more_rows_than_asked_for_and_says_so(walked):
 
 def test_status_names_the_champion_the_publication_and_the_last_runs(walked):
     facts = asked_json(walked, "status")
-    assert [run["command"] for run in facts["runs"]] == ["score", "retrain", "features", "demo"]
+    assert [run["command"] for run in facts["runs"]][-4:] == ["score", "retrain", "features", "demo"]
     assert {run["status"] for run in facts["runs"]} == {"done"}
     assert facts["model_version"] in facts["champion"]
     assert facts["writer"] == "none"
@@ -100,7 +87,7 @@ def test_every_command_answers_with_one_json_document(walked):
 
 
 def test_the_demo_is_not_built_twice(walked):
-    again = asked_json(walked, "demo", "--tickers", 60, "--sessions", 240, "--signal", 3)
+    again = asked_json(walked, "demo", *WALKED)
     assert sum(row["new"] + row["changed"] for row in again["datasets"]) == 0
 
 

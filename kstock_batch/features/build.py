@@ -25,7 +25,7 @@ from kstock_batch.market.contract import (
     fingerprint,
 )
 from kstock_batch.market.policy import CALENDAR, policy_bonus
-from kstock_batch.market.sectors import SECTOR_CODES
+from kstock_batch.market.sectors import SECTOR_CODES, SECTOR_MAP_VERSION
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
@@ -56,7 +56,7 @@ def bring_up_to_date(warehouse: Warehouse, settings: Settings, run: Run, *, rebu
         stage.n_rows = rows.height
     with run.stage("labels") as stage:
         # An outcome is known HORIZON sessions late, so new prices complete labels of sessions before them.
-        since = _sessions_before(con, start, HORIZON)
+        since = Sessions(session_days(con)).back(start, HORIZON)
         labels = read_labels(con, since, newest)
         stage.n_rows = labels.height
     with run.stage("commit features"), warehouse.transaction():
@@ -155,7 +155,7 @@ def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date, digest: 
 def definition_digest(*, include_preferred: bool) -> str:
     """Return a digest that changes with any text or constant that a stored feature or label depends on."""
     whole = hashlib.sha256(repr((fingerprint(), include_preferred, HORIZON, LABEL_RISE, MIN_BARS)).encode())
-    whole.update(repr((MAX_WINDOW_SPAN, SECTOR_CODES, CALENDAR)).encode())
+    whole.update(repr((MAX_WINDOW_SPAN, SECTOR_MAP_VERSION, SECTOR_CODES, CALENDAR)).encode())
     own = sorted(Path(__file__).parent.glob("*.py"))
     statements = sorted(path for folder in ("features", "labels") for path in (sql_folder() / folder).glob("*.sql"))
     for path in (*own, *statements):
@@ -166,11 +166,6 @@ def definition_digest(*, include_preferred: bool) -> str:
 def session_days(con: duckdb.DuckDBPyConnection) -> list[date]:
     """Return every session of the calendar, past and known future, oldest first."""
     return Query.load("features/session").frame(con)["session"].to_list()
-
-
-def _sessions_before(con: duckdb.DuckDBPyConnection, day: date, n: int) -> date:
-    days = session_days(con)
-    return days[max(0, days.index(Sessions(days).at_or_before(day)) - n)]
 
 
 def _is_window_dense(sessions: pl.DataFrame) -> pl.Expr:

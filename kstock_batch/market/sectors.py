@@ -36,4 +36,3 @@ SECTOR_CODES: dict[str, int] = {
     "화장품": 28,
     "보험": 29,  # the bot's own list names it; today's sources file insurers under 금융
 }
-N_SECTOR_CODES = max(SECTOR_CODES.values()) + 1

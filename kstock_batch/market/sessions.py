@@ -67,6 +67,6 @@ class Sessions:
         """Return the sessions in [start, end]."""
         return list(self.days[bisect_left(self.days, start) : bisect_right(self.days, end)])
 
-    def age(self, older: date, newer: date) -> int:
-        """Return how many sessions lie in (older, newer]."""
-        return bisect_right(self.days, newer) - bisect_right(self.days, older)
+    def back(self, day: date, n: int) -> date:
+        """Return the session ``n`` before the one at or before ``day``; the first known one if that is later."""
+        return self.days[max(0, bisect_right(self.days, day) - 1 - n)]

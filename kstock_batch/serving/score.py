@@ -12,6 +12,7 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.errors import DataNotReady, ModelRefused
+from kstock_batch.features.build import session_days
 from kstock_batch.features.completeness import require_complete
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Member, Probabilities
@@ -22,6 +23,7 @@ from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.lstm import LstmMember
 from kstock_batch.learners.xgb import XgbMember
 from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
+from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, require_clean, run_audits
@@ -145,11 +147,7 @@ def require_out_of_sample(version: ModelVersion, as_of: date) -> None:
 
 def read_window_rows(con: duckdb.DuckDBPyConnection, as_of: date) -> BarRows:
     """Return the stored feature rows of all sessions that a window ending on ``as_of`` can reach."""
-    days = con.execute(
-        "SELECT session FROM raw_calendar WHERE session <= $as_of ORDER BY session DESC LIMIT $span",
-        {"as_of": as_of, "span": MAX_WINDOW_SPAN},
-    ).fetchall()
-    start = days[-1][0]
+    start = Sessions(session_days(con)).back(as_of, MAX_WINDOW_SPAN - 1)
     return BarRows.of(Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start))
 
 

@@ -11,10 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kstock_batch.errors import NotEnoughHistory
+from kstock_batch.features.build import session_days
 from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
 from kstock_batch.learners.base import Examples, Inputs
 from kstock_batch.learners.inputs import build_inputs
 from kstock_batch.market.contract import MAX_WINDOW_SPAN
+from kstock_batch.market.sessions import Sessions
 from kstock_batch.store.queries import Query
 
 
@@ -67,7 +69,7 @@ def labelled_rows(con: duckdb.DuckDBPyConnection, as_of: date, *, n_sessions: in
         raise NotEnoughHistory(
             f"no outcome is known by {as_of}", fix="ingest a longer history or choose a later --as-of"
         )
-    start = _warm_up_start(con, days[0])
+    start = Sessions(session_days(con)).back(days[0], MAX_WINDOW_SPAN - 1)  # where a window ending on it may begin
     frame = Query.load("features/training_row").frame(con, start=start, end=days[-1], known_through=as_of)
     bars = BarRows.of(frame)
     ends = bars.window_ends()
@@ -94,14 +96,3 @@ def _sessions_with_outcome(con: duckdb.DuckDBPyConnection, as_of: date) -> list[
         "SELECT DISTINCT as_of FROM label_daily WHERE known_on <= $as_of ORDER BY as_of", {"as_of": as_of}
     ).fetchall()
     return [day for (day,) in found]
-
-
-def _warm_up_start(con: duckdb.DuckDBPyConnection, first: date) -> date:
-    """Return the session from which on rows are needed for a window that ends on ``first``."""
-    found = con.execute(
-        "SELECT min(session) FROM (SELECT session FROM raw_calendar WHERE session <= $first"
-        " ORDER BY session DESC LIMIT $span)",
-        {"first": first, "span": MAX_WINDOW_SPAN},
-    ).fetchall()
-    start: date = found[0][0]
-    return start
