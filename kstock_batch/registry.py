@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,8 +83,11 @@ class Registry:
 
     def versions(self) -> list[ModelVersion]:
         """Return every version whose manifest can be read, newest first."""
-        damaged = self.damaged()
-        return [self.get(name) for name in self._names() if name not in damaged]
+        readable = []
+        for name in self._names():
+            with suppress(ModelRefused):
+                readable.append(self.get(name))
+        return readable
 
     def damaged(self) -> dict[str, str]:
         """Return what is wrong with each version whose manifest cannot be read."""

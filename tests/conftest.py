@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from factories import LAST, TINY, WALKED, copy_root, done, sample_frames, sessions_between, until, write_folder
+from factories import LAST, TINY, WALKED, copy_root, disk_of, done, sample_frames, sessions_between, until, write_folder
 
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
@@ -86,14 +85,5 @@ def real_panel() -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 MB that a test may fill."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with disk_of("64m", tmp_path / "disk") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pytest
 from click.testing import CliRunner, Result
 
 from kstock_batch.cli.app import cli
@@ -266,6 +267,20 @@ def flip_byte(path: Path, at: int | None = None) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2 if at is None else at] ^= 0x10
     path.write_bytes(bytes(data))
+
+
+@contextmanager
+def disk_of(size: str, folder: Path) -> Iterator[Path]:
+    """Mount an empty disk of ``size`` (as mount writes it: 64m) on ``folder``, or skip the test with the reason."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill_disk(folder: Path, *, leave: int) -> Path:

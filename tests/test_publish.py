@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from factories import disk_of
 from kstock_batch.errors import DataNotReady, DiskFull
 from kstock_batch.serving import publish as publishing
 from kstock_batch.serving.publish import PublicationRefused, publish
@@ -279,12 +280,7 @@ def test_a_failure_in_the_middle_leaves_the_connection_free_to_publish_again(war
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
-    disk = tmp_path / "small disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with disk_of("3m", tmp_path / "small disk") as disk:
         target = disk / "predictions.duckdb"
         before = publish_now(warehouse, target)
         warehouse.con.execute(
@@ -297,8 +293,6 @@ def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
         assert str(target) in str(caught.value)
         assert only_the_file(target)
         assert ask(target, "SELECT digest FROM content_digest") == [(before.digest,)]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 # What other processes do to it

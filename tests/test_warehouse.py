@@ -28,6 +28,11 @@ from kstock_batch.store.warehouse import Warehouse, insert_rows, replace_rows
 MONDAY, TUESDAY = date(2024, 6, 24), date(2024, 6, 25)
 
 
+def replace_partition(warehouse, table, as_of, rows):
+    with warehouse.transaction() as con:
+        return replace_rows(con, table, rows, start=as_of, end=as_of)
+
+
 def labels(*days: date) -> pl.DataFrame:
     rows = [(ticker, day, 0.05, 1, False, LAST) for day in days for ticker in ("005930", "000660")]
     names = ["ticker", "as_of", "forward_return", "label_5d", "is_delisted", "known_on"]
@@ -62,25 +67,25 @@ def test_replacing_a_partition_twice_leaves_it_once_and_its_neighbours_alone(war
     with warehouse.transaction() as con:
         replace_rows(con, "label_daily", labels(MONDAY, TUESDAY), start=MONDAY, end=TUESDAY)
     for _ in range(2):
-        assert warehouse.replace_partition("label_daily", TUESDAY, labels(TUESDAY)) == 2
+        assert replace_partition(warehouse, "label_daily", TUESDAY, labels(TUESDAY)) == 2
     found = warehouse.con.execute("SELECT as_of, count(*) FROM label_daily GROUP BY ALL ORDER BY ALL").fetchall()
     assert found == [(MONDAY, 2), (TUESDAY, 2)]
 
 
 def test_rows_of_another_day_are_refused_before_anything_is_deleted(warehouse):
-    warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY))
+    replace_partition(warehouse, "label_daily", MONDAY, labels(MONDAY))
     with pytest.raises(ValueError, match="2 of 4 rows are outside 2024-06-24"):
-        warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY, TUESDAY))
+        replace_partition(warehouse, "label_daily", MONDAY, labels(MONDAY, TUESDAY))
     assert n_labels(warehouse) == 2
 
 
 def test_a_transaction_that_fails_half_way_leaves_the_table_as_it_was(warehouse):
-    warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY))
+    replace_partition(warehouse, "label_daily", MONDAY, labels(MONDAY))
     half_broken = labels(MONDAY).with_columns(ticker=pl.Series(["005930", None]))
     with pytest.raises(duckdb.ConstraintException):
-        warehouse.replace_partition("label_daily", MONDAY, half_broken)
+        replace_partition(warehouse, "label_daily", MONDAY, half_broken)
     assert n_labels(warehouse) == 2
-    warehouse.replace_partition("label_daily", TUESDAY, labels(TUESDAY))  # and the store goes on
+    replace_partition(warehouse, "label_daily", TUESDAY, labels(TUESDAY))  # and the store goes on
     assert n_labels(warehouse) == 4
 
 
@@ -94,7 +99,7 @@ def test_an_interrupt_inside_a_transaction_rolls_it_back(stop, warehouse):
 
 def test_a_store_opened_again_holds_what_was_written(settings):
     with Warehouse.open(settings) as warehouse:
-        warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY))
+        replace_partition(warehouse, "label_daily", MONDAY, labels(MONDAY))
     with Warehouse.open(settings) as warehouse:
         assert n_labels(warehouse) == 2
 
@@ -257,7 +262,7 @@ def test_reading_without_a_store_says_how_to_make_one(settings):
 def test_a_store_in_a_place_with_an_odd_name_works(tmp_path):
     root = tmp_path / "it's 주식 100%"
     with Warehouse.open(Settings(root=root)) as warehouse:
-        warehouse.replace_partition("label_daily", MONDAY, labels(MONDAY))
+        replace_partition(warehouse, "label_daily", MONDAY, labels(MONDAY))
     assert store_rows(root, "SELECT count(*) FROM label_daily") == [(2,)]
 
 

@@ -1,5 +1,6 @@
 """What a member of the ensemble is: something that learns from rows and windows, scores them and can be saved."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -64,3 +65,8 @@ class Member(Protocol):
 
     def card(self) -> dict[str, Any]:
         """Return what the manifest should say of this member (sizes, rounds, losses): JSON values only."""
+
+
+def predict_members(members: Mapping[str, Member], inputs: Inputs, ends: RowNumbers) -> dict[str, Probabilities]:
+    """Return each member's uncalibrated probabilities (N,)."""
+    return {name: member.predict(inputs, ends) for name, member in members.items()}

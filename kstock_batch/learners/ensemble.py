@@ -1,12 +1,15 @@
 """The blend of the members' probabilities, by name; an absent member is absent, never 0.5."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kstock_batch.errors import NoMemberScored
 from kstock_batch.learners.base import Probabilities
+from kstock_batch.learners.calibration import Calibrator
 
 WEIGHTS: Mapping[str, float] = {"lgbm": 0.35, "xgb": 0.30, "lstm": 0.35}
 WEIGHTS_WITHOUT_LSTM: Mapping[str, float] = {"lgbm": 0.55, "xgb": 0.45}
@@ -41,3 +44,30 @@ def _mean(scored: Mapping[str, Probabilities], weights: Mapping[str, float]) -> 
     weighted = (weight * np.nan_to_num(p)).sum(axis=0)
     mean: Probabilities = np.divide(weighted, total, out=np.full_like(total, np.nan), where=total > 0)
     return mean
+
+
+@dataclass(frozen=True)
+class CalibratedBlend:
+    """One calibrator per member, the weights, and one calibrator for the blend of the calibrated members."""
+
+    members: Mapping[str, Calibrator]
+    weights: Mapping[str, float]
+    blend: Calibrator
+
+    @classmethod
+    def fit(cls, raw: Mapping[str, Probabilities], y: ArrayLike) -> "CalibratedBlend":
+        """Return calibrators fitted to out-of-sample probabilities ``raw`` and outcomes ``y`` (N,)."""
+        members = {name: Calibrator.fit(p, y) for name, p in raw.items()}
+        calibrated = {name: members[name].apply(p) for name, p in raw.items()}
+        return cls(members, WEIGHTS, Calibrator.fit(blend(calibrated, WEIGHTS), y))
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "CalibratedBlend":
+        """Return the one that a model version's manifest states."""
+        members = {name: Calibrator.from_json(facts["calibrator"]) for name, facts in manifest["members"].items()}
+        return cls(members, manifest["weights"], Calibrator.from_json(manifest["blend_calibrator"]))
+
+    def apply(self, raw: Mapping[str, Probabilities]) -> tuple[dict[str, Probabilities], Probabilities]:
+        """Return calibrated members and the calibrated blend, each (N,)."""
+        calibrated = {name: self.members[name].apply(p) for name, p in raw.items()}
+        return calibrated, self.blend.apply(blend(calibrated, self.weights))

@@ -63,5 +63,6 @@ def _champion(settings: Settings) -> str:
         version = Registry(settings.models).champion()
     except KStockError as error:
         return error.what
-    blend = version.manifest["metrics"]["blend"]
-    return f"{version.version} as-of {version.manifest['as_of']}, AUC in session {blend['auc_day']:.3f} out of sample"
+    auc_day = version.manifest["metrics"]["blend"]["auc_day"]
+    skill = "unknown" if auc_day is None else f"{auc_day:.3f}"  # None: no judged session had both outcomes
+    return f"{version.version} as-of {version.manifest['as_of']}, AUC in session {skill} out of sample"

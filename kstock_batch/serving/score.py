@@ -15,9 +15,9 @@ from kstock_batch.errors import DataNotReady, ModelRefused
 from kstock_batch.features.build import session_days
 from kstock_batch.features.completeness import require_complete
 from kstock_batch.features.windows import BarRows
-from kstock_batch.learners.base import Member, Probabilities
-from kstock_batch.learners.calibration import Calibrator, even_prior_signal
-from kstock_batch.learners.ensemble import blend
+from kstock_batch.learners.base import Member, Probabilities, predict_members
+from kstock_batch.learners.calibration import even_prior_signal
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.inputs import INPUTS_VERSION, build_inputs, describe_inputs
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.lstm import LstmMember
@@ -56,13 +56,8 @@ class Champion:
 
     def predict(self, bars: BarRows, ends: Any) -> tuple[dict[str, Probabilities], Probabilities]:
         """Return calibrated members and the calibrated blend, each (N,), for the windows ending on rows ``ends``."""
-        inputs, manifest = build_inputs(bars), self.version.manifest
-        calibrated = {
-            name: Calibrator.from_json(manifest["members"][name]["calibrator"]).apply(member.predict(inputs, ends))
-            for name, member in self.members.items()
-        }
-        blended = blend(calibrated, manifest["weights"])
-        return calibrated, Calibrator.from_json(manifest["blend_calibrator"]).apply(blended)
+        raw = predict_members(self.members, build_inputs(bars), ends)
+        return CalibratedBlend.from_manifest(self.version.manifest).apply(raw)
 
 
 @dataclass(frozen=True)

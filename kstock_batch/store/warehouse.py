@@ -106,11 +106,6 @@ class Warehouse:
                     self.con.execute("ROLLBACK")
                 raise
 
-    def replace_partition(self, table: str, as_of: date, rows: pl.DataFrame) -> int:
-        """Make ``table`` hold exactly ``rows`` for ``as_of``, in a transaction of its own."""
-        with self.transaction() as con:
-            return replace_rows(con, table, rows, start=as_of, end=as_of)
-
 
 def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, start: date, end: date) -> int:
     """Make ``table`` hold exactly ``rows`` for as_of in [start, end]: run it twice, get the same table.

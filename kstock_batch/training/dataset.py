@@ -31,7 +31,6 @@ class LabelledRows:
     sessions : the sessions those windows end on, oldest first
     position : (N,) which of ``sessions`` each window ends on
     label : (N,) float32 in {0, 1}
-    forward_return : (N,) float64
     """
 
     bars: BarRows
@@ -40,7 +39,6 @@ class LabelledRows:
     sessions: Sequence[date]
     position: NDArray[np.int64]
     label: FloatRows
-    forward_return: NDArray[np.float64]
 
     def chosen(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return which windows end on the sessions at ``positions``."""
@@ -77,7 +75,7 @@ def labelled_rows(con: duckdb.DuckDBPyConnection, as_of: date, *, n_sessions: in
         (pl.col("is_scoreable") & pl.col("label_5d").is_not_null() & (pl.col("as_of") >= days[0])).alias("usable")
     )["usable"].to_numpy()
     ends = ends[usable[ends]]
-    of_row = bars.frame.select("as_of", "label_5d", "forward_return")[ends]
+    of_row = bars.frame.select("as_of", "label_5d")[ends]
     sessions = of_row["as_of"].unique().sort().to_list()
     position = of_row["as_of"].replace_strict(sessions, np.arange(len(sessions)), return_dtype=pl.Int64)
     return LabelledRows(
@@ -87,7 +85,6 @@ def labelled_rows(con: duckdb.DuckDBPyConnection, as_of: date, *, n_sessions: in
         sessions=sessions,
         position=position.to_numpy(),
         label=of_row["label_5d"].cast(pl.Float32).to_numpy(),
-        forward_return=of_row["forward_return"].to_numpy(),
     )
 
 

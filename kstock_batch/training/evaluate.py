@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kstock_batch.features.windows import RowNumbers
-from kstock_batch.learners.base import Examples, Inputs, Member, Probabilities
-from kstock_batch.learners.calibration import Calibrator
-from kstock_batch.learners.ensemble import WEIGHTS, blend
+from kstock_batch.learners.base import Examples, Member, Probabilities, predict_members
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.lstm import LstmMember
 from kstock_batch.learners.lstm_process import fit_apart
@@ -21,26 +19,6 @@ from kstock_batch.training.metrics import Skill, skill
 from kstock_batch.training.splits import Blocks
 
 Advance = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """One calibrator per member, and one for the blend of the calibrated members."""
-
-    members: Mapping[str, Calibrator]
-    blend: Calibrator
-
-    @classmethod
-    def fit(cls, raw: Mapping[str, Probabilities], y: NDArray[np.float64]) -> "Calibration":
-        """Return calibrators fitted to out-of-sample probabilities ``raw`` and outcomes ``y`` (N,)."""
-        members = {name: Calibrator.fit(p, y) for name, p in raw.items()}
-        calibrated = {name: members[name].apply(p) for name, p in raw.items()}
-        return cls(members, Calibrator.fit(blend(calibrated, WEIGHTS), y))
-
-    def apply(self, raw: Mapping[str, Probabilities]) -> tuple[dict[str, Probabilities], Probabilities]:
-        """Return calibrated members and the calibrated blend, each (N,)."""
-        calibrated = {name: self.members[name].apply(p) for name, p in raw.items()}
-        return calibrated, self.blend.apply(blend(calibrated, WEIGHTS))
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,7 @@ def evaluate(rows: LabelledRows, blocks: Blocks, settings: Settings, advance: Ad
     raw = predict_members(members, rows.inputs, rows.ends[later])
     y = rows.label[later].astype(np.float64)
     n = len(calibrate)
-    calibration = Calibration.fit({name: p[:n] for name, p in raw.items()}, y[:n])
+    calibration = CalibratedBlend.fit({name: p[:n] for name, p in raw.items()}, y[:n])
     calibrated, blended = calibration.apply({name: p[n:] for name, p in raw.items()})
     base_rate = float(rows.label[train].mean())
     judged = {**calibrated, "blend": blended, "base_rate": np.full(len(judge), base_rate)}
@@ -115,8 +93,3 @@ def fit_members(
         **given,
     )
     return {"lgbm": lgbm, "xgb": xgb, "lstm": lstm}
-
-
-def predict_members(members: Mapping[str, Member], inputs: Inputs, ends: RowNumbers) -> dict[str, Probabilities]:
-    """Return each member's uncalibrated probabilities (N,)."""
-    return {name: member.predict(inputs, ends) for name, member in members.items()}

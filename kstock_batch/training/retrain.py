@@ -21,7 +21,7 @@ from kstock_batch import __version__
 from kstock_batch.errors import ChallengerRefused
 from kstock_batch.features.completeness import require_complete
 from kstock_batch.learners.base import Member
-from kstock_batch.learners.ensemble import WEIGHTS
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.inputs import describe_inputs
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
 from kstock_batch.registry import ModelVersion, Registry
@@ -29,7 +29,7 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import Warehouse
 from kstock_batch.training.dataset import LabelledRows, labelled_rows
-from kstock_batch.training.evaluate import Calibration, Evaluation, evaluate, fit_members
+from kstock_batch.training.evaluate import Evaluation, evaluate, fit_members
 from kstock_batch.training.splits import Blocks, last_blocks
 
 LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
@@ -62,7 +62,7 @@ def retrain(
         members = fit_members(examples, settings, advance, like=judged.members)
         stage.n_rows = len(everything)
     held_out = np.concatenate([judged.calibration_windows, judged.judge_windows])
-    calibration = Calibration.fit(judged.raw, rows.label[held_out].astype(np.float64))
+    calibration = CalibratedBlend.fit(judged.raw, rows.label[held_out].astype(np.float64))
     manifest = _manifest(rows, blocks, judged, members, calibration, settings, as_of, run)
     with run.stage("store version"):
         registry = Registry(settings.models)
@@ -107,7 +107,7 @@ def _manifest(
     blocks: Blocks,
     judged: Evaluation,
     members: Mapping[str, Member],
-    calibration: Calibration,
+    calibration: CalibratedBlend,
     settings: Settings,
     as_of: date,
     run: Run,
@@ -136,7 +136,7 @@ def _manifest(
             name: getattr(settings, name)
             for name in ("train_sessions", "validation_share", "sequence_stride", "lstm_epochs", "tree_rounds")
         },
-        "weights": dict(WEIGHTS),
+        "weights": dict(calibration.weights),
         "members": {
             name: {
                 "file": member.file_name,
