@@ -72,8 +72,8 @@ def progress(what: str, total: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
-        def advance(label: str | None = None, steps: int = 1) -> None:
-            bar.update(task, advance=steps, description=what if label is None else f"{what}: {label}")
+        def advance(label: str | None = None, steps: int = 1, total: int | None = None) -> None:
+            bar.update(task, advance=steps, total=total, description=what if label is None else f"{what}: {label}")
 
         yield advance
 

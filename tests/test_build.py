@@ -8,7 +8,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hand_store import hand_store, listing, prices, put, weekdays
-from kstock_batch.features.build import bring_up_to_date, compute_features, rs_percentile
+from kstock_batch.features.block import Recipe
+from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.cross_section import rs_percentile
+from kstock_batch.features.replay import compute_features
 from kstock_batch.features.windows import BarRows, gather
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
@@ -121,7 +124,7 @@ def scoreable(tmp_path, closes, *, include_preferred=False, **kind):
     with hand_store(tmp_path, days) as warehouse:
         put(warehouse, "raw_price", prices("000010", days, closes))
         put(warehouse, "raw_listing", [listing("000010", **kind)], available_at=datetime(1900, 1, 1))
-        rows = compute_features(warehouse.con, days[0], days[-1], include_preferred=include_preferred)
+        rows = compute_features(warehouse.con, days[0], days[-1], Recipe(include_preferred=include_preferred))
     return rows.filter(pl.col("is_scoreable"))["bars_available"].to_list()
 
 

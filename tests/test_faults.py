@@ -64,13 +64,13 @@ def champion_folder(root: Path) -> Path:
 
 def score_refused(root: Path, code: int, *says: str, args: tuple[object, ...] = ()) -> None:
     """Score, which must be refused with the store's rows and the publication as they were."""
-    before, file = content(root, (*EXACT, "feature_build")), sha256(published(root))
+    before, file = content(root, (*EXACT, "feature_session")), sha256(published(root))
     result = run(root, "score", *args)
     told = sentence(result)
     assert result.exit_code == code, told
     for words in says:
         assert words in told, told
-    assert content(root, (*EXACT, "feature_build")) == before
+    assert content(root, (*EXACT, "feature_session")) == before
     assert sha256(published(root)) == file
     assert os.listdir(published(root).parent) == ["predictions.duckdb"]
 

@@ -6,7 +6,7 @@ from math import log10
 import pytest
 
 from hand_store import hand_store, prices, put, weekdays
-from kstock_batch.features.fundamental import read_fundamentals
+from kstock_batch.features.replay import compute_features
 
 DAYS = weekdays(date(2023, 1, 2), 400)
 SEOUL = timedelta(hours=9)
@@ -39,7 +39,7 @@ def fundamentals(tmp_path, *, filings=(), caps=(), printed=(), closes=None):
         for table, rows in (("raw_financial", filings), ("raw_market_cap", caps), ("raw_valuation", printed)):
             if rows:
                 put(warehouse, table, list(rows))
-        found = read_fundamentals(warehouse.con, DAYS[0], DAYS[-1])
+        found = compute_features(warehouse.con, DAYS[0], DAYS[-1])
     return {row["as_of"]: row for row in found.to_dicts()}
 
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from kstock_batch.features.build import bring_up_to_date, compute_features
+from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.replay import compute_features
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.settings import Settings

@@ -33,6 +33,9 @@ VALUES = MappingProxyType(
         **dict.fromkeys(("start", "end", "as_of", "known_through", "from_session", "since"), DAY),
         **dict.fromkeys(("max_age_days", "per_max_age_days", "cap_max_age_days", "filing_max_age_days", "n"), 30),
         **{"horizon": 5, "rise": 0.03, "schema_version": 1, "published_at": datetime(2024, 6, 28)},
+        **dict.fromkeys(("known_at", "stored_at", "settled_at", "start_at", "end_at"), datetime(2024, 6, 28)),
+        **{"checkpoint": DAY, "basis": "adjusted", "begun_anew": ["text"], "tickers": ["text"]},
+        **{"known_from": [DAY], "until": [DAY]},
         **dict.fromkeys(("run_id", "digest", "model_version", "fingerprint", "ticker"), "text"),
         **{"keys": ["text"], "values": ["text"]},
     }

@@ -91,12 +91,14 @@ def features(ctx: click.Context, rebuild: bool, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from kstock_batch.features.build import bring_up_to_date
+    from kstock_batch.features.build import bring_up_to_date, mark_everything_due
     from kstock_batch.store.ledger import opened_run
 
     settings: Settings = ctx.obj
-    with opened_run(settings, "features", at=utc_now()) as run:
-        build = bring_up_to_date(run.warehouse, settings, run, rebuild=rebuild)
+    with opened_run(settings, "features", at=utc_now()) as run, console.progress("features", 1) as advance:
+        if rebuild:
+            mark_everything_due(run.warehouse, settings, run)
+        build = bring_up_to_date(run.warehouse, settings, run, advance=advance)
         run.summary = f"{build.n_rows:,} feature rows, {build.n_labels:,} labels for {build.start} … {build.end}"
         run.as_of = build.end
     if as_json:

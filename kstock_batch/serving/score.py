@@ -12,8 +12,8 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.errors import DataNotReady, ModelRefused
-from kstock_batch.features.build import session_days
 from kstock_batch.features.completeness import require_complete
+from kstock_batch.features.sessions import session_days
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Member, Probabilities, predict_members
 from kstock_batch.learners.calibration import even_prior_signal
@@ -74,7 +74,7 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
     """Make the ``as_of`` partition of ``prediction`` hold the champion's view of every scoreable ticker."""
     con = warehouse.con
     require_out_of_sample(champion.version, as_of)
-    require_complete(con, as_of, settings.min_session_share)
+    require_complete(con, as_of, settings)
     with run.stage(f"audit {as_of}") as stage:
         audits = run_audits(con, as_of)
         stage.n_rows = sum(audit.n_offending for audit in audits)

@@ -119,9 +119,10 @@ def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame,
     return rows.height
 
 
-def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str) -> None:
-    """Append ``rows`` to ``table`` by column name, sorted for the access the table serves."""
-    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY {order}")  # DuckDB finds `rows` by its name
+def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str | None) -> None:
+    """Append ``rows`` to ``table`` by column name, sorted for the access the table serves; None = as they are."""
+    sort = f" ORDER BY {order}" if order else ""
+    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows{sort}")  # DuckDB finds `rows` by its name
 
 
 def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnection:

@@ -1,10 +1,40 @@
 -- what:   what came true: the adjusted close five sessions later, once that session has closed
 -- grain:  ticker, as_of
--- reads:  raw_price raw_calendar raw_listing
--- params: start end horizon rise
+-- reads:  raw_price raw_calendar raw_listing price_action
+-- params: start end basis horizon rise
 WITH
-price AS (
-  SELECT ticker, session, close, volume FROM raw_price WHERE price_basis = 'adjusted'
+revised AS (
+  SELECT ticker, session, max(version) AS version
+  FROM raw_price
+  WHERE version > 1 AND price_basis = $basis AND retracted_at IS NULL
+  GROUP BY ticker, session
+),
+standing AS (           -- the newest version of each price
+  SELECT p.ticker, p.session, p.close, p.volume
+  FROM raw_price AS p
+  LEFT JOIN revised AS r ON r.ticker = p.ticker AND r.session = p.session
+  WHERE p.price_basis = $basis
+    AND p.session >= $start
+    AND p.retracted_at IS NULL
+    AND p.version = coalesce(r.version, 1)
+),
+level AS (              -- in force from one corporate action until the next
+  SELECT a.ticker, a.session, min(b.session) AS until, any_value(a.cumulative) AS cumulative
+  FROM price_action AS a
+  LEFT JOIN price_action AS b ON b.ticker = a.ticker AND b.session > a.session
+  GROUP BY a.ticker, a.session
+),
+price AS (              -- all in the level of the ticker's first bar
+  SELECT s.ticker, s.session, s.close / coalesce(l.cumulative, 1) AS close, s.volume
+  FROM standing AS s
+  LEFT JOIN level AS l
+    ON l.ticker = s.ticker AND s.session >= l.session AND (s.session < l.until OR l.until IS NULL)
+),
+listing AS (
+  SELECT ticker, last_seen
+  FROM raw_listing
+  WHERE retracted_at IS NULL
+  QUALIFY row_number() OVER (PARTITION BY ticker ORDER BY version DESC) = 1
 ),
 newest AS (
   SELECT max(session) AS session FROM price
@@ -31,7 +61,7 @@ outcome AS (            -- the row of T+5, or the last one before it: a halted s
     f.session < b.known_on AND coalesce(l.last_seen < b.known_on, l.ticker IS NULL) AS is_delisted,
   FROM bar AS b
   ASOF JOIN price AS f ON f.ticker = b.ticker AND b.known_on >= f.session
-  LEFT JOIN raw_listing AS l ON l.ticker = b.ticker
+  LEFT JOIN listing AS l ON l.ticker = b.ticker
 )
 SELECT
   ticker,

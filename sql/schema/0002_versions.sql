@@ -40,7 +40,8 @@ CREATE TABLE raw_corporate_action (
   retracted_at TIMESTAMP,
 );
 
--- What the raw prices of a ticker were found to have been multiplied by, and all of it so far.
+-- What the raw prices of a ticker were found to be multiplied by, and all of it so far: raw price / cumulative is in
+-- the level of the ticker's first bar, which no later split changes.
 CREATE TABLE price_action (
   ticker     VARCHAR NOT NULL,
   session    DATE NOT NULL,
@@ -61,6 +62,7 @@ CREATE TABLE price_restatement (
 
 -- The ledger of features: one row a session, written in the transaction of its rows. A backfill that was interrupted
 -- goes on after the last one.
+DROP TABLE feature_build;
 CREATE TABLE feature_session (
   as_of             DATE NOT NULL,
   n_rows            BIGINT NOT NULL,
@@ -70,22 +72,28 @@ CREATE TABLE feature_session (
   built_at          TIMESTAMP NOT NULL,
 );
 
+-- A corrected price leaves the features of nights that did not know it, but what came true is what is known now.
+CREATE TABLE label_due (
+  from_date DATE NOT NULL,            -- labels of sessions whose outcome may have changed begin HORIZON before it
+  run_id    VARCHAR NOT NULL,
+);
+
 -- What the recursive averages of each ticker stood at after a session, so that the next one goes on from there.
 CREATE TABLE feature_state (
-  session        DATE NOT NULL,       -- checkpoint: all bars up to it are in the numbers
-  ticker         VARCHAR NOT NULL,
-  bars_available INTEGER NOT NULL,
-  reach_from     DATE NOT NULL,       -- session of the oldest bar that the next one's rolling windows reach
-  ema_12         DOUBLE NOT NULL,     -- prices in the level of the ticker's first bar
-  ema_26         DOUBLE NOT NULL,
-  ema_50         DOUBLE NOT NULL,
-  ema_50_back_1  DOUBLE,              -- a bar earlier, and so on
-  ema_50_back_2  DOUBLE,
-  ema_50_back_3  DOUBLE,
-  ema_200        DOUBLE NOT NULL,
-  macd_signal    DOUBLE NOT NULL,
-  gain           DOUBLE NOT NULL,
-  loss           DOUBLE NOT NULL,
+  session       DATE NOT NULL,        -- checkpoint: every bar up to it is in the numbers
+  ticker        VARCHAR NOT NULL,
+  reach_from    DATE NOT NULL,        -- session of the oldest bar that the next one's rolling windows reach
+  n_bars        DOUBLE NOT NULL,
+  ema_12        DOUBLE NOT NULL,      -- in the level of the ticker's first bar, as all prices here
+  ema_26        DOUBLE NOT NULL,
+  ema_50        DOUBLE NOT NULL,
+  ema_50_back_1 DOUBLE,               -- a bar earlier, and so on
+  ema_50_back_2 DOUBLE,
+  ema_50_back_3 DOUBLE,
+  ema_200       DOUBLE NOT NULL,
+  macd_signal   DOUBLE NOT NULL,
+  gain          DOUBLE NOT NULL,
+  loss          DOUBLE NOT NULL,
 );
 
 -- What every audit found, kept for the record and for charts.
@@ -98,3 +106,7 @@ CREATE TABLE audit_result (
   run_id      VARCHAR NOT NULL,
   audited_at  TIMESTAMP NOT NULL,
 );
+
+-- Whether a version counted in what this store held at an instant.
+CREATE MACRO is_held(ingested_at, retracted_at, stored_at) AS
+  ingested_at <= stored_at AND (retracted_at IS NULL OR retracted_at > stored_at);
