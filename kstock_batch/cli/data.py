@@ -54,12 +54,14 @@ def ingest() -> None:
 @ingest.command("files")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML that maps files and columns to raw tables.")
+@click.option("--retroactive", is_flag=True, help="Changed values count from the beginning: what is stored was wrong.")
 @as_json
 @click.pass_obj
-def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, as_json: bool) -> None:
+def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroactive: bool, as_json: bool) -> None:
     """Upsert a FOLDER of parquet files into the raw tables.
 
-    Ingesting the same folder twice changes nothing. Rows that break a rule are kept in the table `quarantine`.
+    Ingesting the same folder twice changes nothing. A changed value is a new version that counts from its arrival:
+    past nights keep what they knew. Rows that break a rule are kept in the table `quarantine`.
 
     \b
     Example:
@@ -72,8 +74,12 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, as_jso
     datasets = load_mapping(mapping or PANEL_MAPPING)
     n_found = len(locate(folder, datasets))  # before the store is touched: a wrong path must not create one
     with opened_run(settings, "ingest files", at=utc_now()) as run, console.progress("ingest", n_found) as advance:
-        upserted = ingest_files(run.warehouse, folder, datasets, settings=settings, run=run, advance=advance)
+        upserted = ingest_files(
+            run.warehouse, folder, datasets, settings=settings, run=run, advance=advance, retroactive=retroactive
+        )
         run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
+        if n_restated := sum(len(u.restated) for u in upserted):
+            run.summary += f", {n_restated:,} tickers restated"
     _report_ingest(upserted, folder, run.seconds, as_json)
 
 
@@ -179,9 +185,13 @@ def _audit_row(result: Any) -> dict[str, Any]:
 def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_json: bool) -> None:
     rows = [u.row() for u in upserted]
     if as_json:
+        rows = [row | {"restated": [vars(one) for one in u.restated]} for row, u in zip(rows, upserted, strict=True)]
         console.document({"folder": folder, "datasets": rows, "seconds": round(seconds, 2)})
         return
     console.table(f"ingested {folder}", rows)
+    if restated := [one for u in upserted for one in u.restated]:
+        shown = ", ".join(map(str, restated[:5])) + (" …" if len(restated) > 5 else "")
+        console.result(f"restated prices: {len(restated)} tickers came at another level and are rebuilt: {shown}")
     new, changed, rejected = (sum(getattr(u, n) for u in upserted) for n in ("n_new", "n_changed", "n_rejected"))
     read = sum(u.n_read for u in upserted)
     told = " (see table quarantine)" if rejected else ""

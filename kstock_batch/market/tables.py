@@ -162,6 +162,15 @@ TABLES: dict[str, Table] = {
             on_session=True,
         ),
         Table(
+            "raw_corporate_action",
+            {"ticker": "text", "session": "date", "factor": "number", "kind": "text"},
+            key=("ticker", "session"),
+            required=("ticker", "session", "factor"),
+            rules=(_TICKER, Rule("factor_is_not_positive", _C("factor") <= 0)),
+            day="session",
+            on_session=True,
+        ),
+        Table(
             "raw_macro",
             {"series": "text", "event_date": "date", "close": "number"},
             key=("series", "event_date"),
