@@ -271,7 +271,7 @@ def regime(spx_change: float, vix: float, fx_change: float) -> float:
 
 @dataclass(frozen=True)
 class Filing:
-    """One report of a company; income since the start of its fiscal year."""
+    """One report of a company; ``income`` since the start of its fiscal year."""
 
     period_end: pd.Timestamp
     known_on: pd.Timestamp
@@ -349,11 +349,10 @@ def latest(facts: list[tuple[pd.Timestamp, float]], days: pd.DatetimeIndex) -> n
 def moved(rows: pd.DataFrame, column: str, closes: pd.Series, days: pd.DatetimeIndex, max_days: int) -> np.ndarray:
     """Return on each day the last printed figure times what the adjusted close has moved by since it was printed."""
     rows = rows[rows["date"].isin(closes.index)].sort_values("date", ignore_index=True)
-    at = pd.DatetimeIndex(rows["date"]).searchsorted(days, side="right") - 1
-    was_printed, at = at >= 0, at.clip(0)
     if rows.empty:
         return np.full(len(days), nan)
-    printed_on, figure = pd.DatetimeIndex(rows["date"])[at], rows[column].to_numpy(float)[at]
-    is_fresh = was_printed & (days + CUTOFF - (printed_on + PRINTED_AT) <= pd.Timedelta(days=max_days))
+    at = pd.DatetimeIndex(rows["date"]).searchsorted(days, side="right") - 1
+    printed_on, figure = pd.DatetimeIndex(rows["date"])[at.clip(0)], rows[column].to_numpy(float)[at.clip(0)]
+    is_fresh = (at >= 0) & (days + CUTOFF - (printed_on + PRINTED_AT) <= pd.Timedelta(days=max_days))
     since = closes.reindex(days).to_numpy() / closes.reindex(printed_on).to_numpy()
     return np.where(is_fresh, figure * since, nan)
