@@ -73,8 +73,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Market:
 
 
 def with_holes(frames: Frames) -> Frames:
-    """Take out one flow in fifty, three weeks of each world series, what was printed in autumn, and one stock's
-    market caps after the first weeks: what is unknown or too old must be so on both sides.
+    """Take out one flow in fifty, three weeks of each world series, what was printed in autumn, and every third
+    stock's market caps after the first weeks: what is unknown or too old must be so on both sides.
     """
     silent = {"VIX": date(2025, 7, 1), "SP500": date(2025, 9, 1), "USDKRW": date(2025, 11, 3)}
     is_silent = pl.any_horizontal(
@@ -82,11 +82,13 @@ def with_holes(frames: Frames) -> Frames:
         for name, start in silent.items()
     )
     flows = frames["flows"].filter(pl.int_range(pl.len()) % 50 != 0)
-    printed = frames["valuation_monthly"].filter(~pl.col("date").is_between(date(2025, 8, 20), date(2025, 12, 1)))
-    lost = frames["prices"]["ticker"].min()
+    printed = frames["valuation_monthly"].filter(~pl.col("date").is_between(date(2025, 9, 20), date(2025, 12, 1)))
+    lost = frames["prices"]["ticker"].unique().sort().gather_every(3)
     holed = {"flows": flows, "macro": frames["macro"].filter(~is_silent), "valuation_monthly": printed}
     for stem in ("official_rows", "market_caps_weekly"):
-        holed[stem] = frames[stem].filter((pl.col("ticker") != lost) | (pl.col("date") < date(2025, 3, 1)))
+        holed[stem] = frames[stem].filter(
+            ~pl.col("ticker").is_in(lost.implode()) | (pl.col("date") < date(2025, 2, 28))
+        )
     return frames | holed
 
 
