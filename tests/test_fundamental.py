@@ -84,6 +84,19 @@ def test_half_year_reporters_have_no_four_quarters(tmp_path):
     assert not {row["roe"] for row in found.values()} & wrong
 
 
+def test_a_short_year_is_not_skipped_for_the_one_before_it(tmp_path):
+    """9 + 70 - 45 is July to September, and October to December: the half-year to June is not in it."""
+    filings = [
+        filing(date(2022, 9, 30), 46, 45.0),
+        filing(date(2022, 12, 31), 91, 70.0),
+        filing(date(2023, 6, 30), 91, 20.0),
+        filing(date(2023, 9, 30), 46, 9.0),
+    ]
+    found = fundamentals(tmp_path, filings=filings)
+    assert found[date(2023, 11, 14)]["roe"] == pytest.approx(7), "half a year is not four quarters"
+    assert found[date(2023, 11, 15)]["roe"] == pytest.approx(7)
+
+
 def test_market_cap_moves_with_the_adjusted_price_between_two_printed_figures(tmp_path):
     closes = [100.0] * 10 + [150.0] * (len(DAYS) - 10)
     found = fundamentals(tmp_path, caps=[on(DAYS[5], market_cap=1e12)], closes=closes)

@@ -112,6 +112,18 @@ def test_prices_that_only_rise_have_an_rsi_of_100():
     assert last(bars(range(1000, 1060)))["rsi"] == 100
 
 
+@pytest.mark.parametrize(("moves_by", "cross", "crosses"), [(64, 1, "golden_cross"), (-64, -1, "dead_cross")])
+def test_what_was_exactly_level_crosses_on_the_bar_that_moves_and_is_no_event_before(moves_by, cross, crosses):
+    # A power of two: its averages are it, to the last bit.
+    frame = with_indicators(bars([16384] * 210 + [16384 + moves_by] * 2))
+    events = ["macd_signal_cross", "golden_cross", "dead_cross", "weekly_trend_up", "mtf_aligned", "bb_squeeze"]
+    is_up = int(moves_by > 0)
+    moved = dict.fromkeys(events, 0) | {"weekly_trend_up": is_up, "mtf_aligned": is_up}
+    assert frame.select(events).row(209, named=True) == dict.fromkeys(events, 0)
+    assert frame.select(events).row(210, named=True) == moved | {"macd_signal_cross": cross, crosses: 1}
+    assert frame.select(events).row(211, named=True) == moved
+
+
 def test_a_golden_cross_is_one_bar_and_not_a_state():
     closes = [10000 - 20 * i for i in range(230)] + [5400 + 150 * i for i in range(120)]
     frame = with_indicators(bars(closes))
