@@ -24,7 +24,7 @@ CUTOFF = pd.Timedelta(hours=18, minutes=30)  # all times here are Seoul's
 PRINTED_AT = pd.Timedelta(hours=15, minutes=45)
 US_KNOWN_AFTER = pd.Timedelta(days=1, hours=7)
 FX_KNOWN_AFTER = pd.Timedelta(days=2)
-FILING_DAYS, CAP_DAYS, PER_DAYS, MACRO_DAYS = 400, 400, 45, 10
+FILING_DAYS, CAP_DAYS, PER_DAYS, MACRO_DAYS = 400, 365, 45, 10
 
 POLICY_2026 = {"금융": 15, "지주사": 10, "보험": 10, "자동차": 12, "반도체": 5, "헬스케어": 5}
 

@@ -71,7 +71,7 @@ def compute_block(
     values["is_window_dense"] = _is_window_dense(con, frame, layout)
     values["bars_available"] = carried.n_bars + np.arange(1, bars.n_new + 1)[:, None]
     rows = _rows_wanted(frame, layout, values, block)
-    rows = with_fundamentals(con, rows, frame.select("series", "session", price="close"), block, knowledge)
+    rows = with_fundamentals(con, rows, series.closes, block, knowledge)
     return Computed(
         _finished(con, rows, block, recipe, knowledge),
         state_rows(series, layout, recursions, carried, checkpoints),

@@ -8,7 +8,7 @@ from kstock_batch.store.queries import Query
 
 # Beyond these a figure says more about its source than about the company, and is null.
 FILING_MAX_AGE_DAYS = 400  # a yearly filer that is a month late
-CAP_MAX_AGE_DAYS = 400  # shares change rarely; the price moves the figure daily
+CAP_MAX_AGE_DAYS = 365  # shares change rarely; a year is as far as the prices go that move the figure
 PER_MAX_AGE_DAYS = 45  # printed monthly at least
 
 
@@ -17,8 +17,8 @@ def with_fundamentals(
 ) -> pl.DataFrame:
     """Return ``rows`` with per, roe (%), debt_ratio (%) and market_cap_log (log10 won).
 
-    ``rows``: series, ticker, cutoff_at, price (close in the series' level). ``closes``: series, session, price of all
-    bars of those series, sorted by both.
+    ``rows``: series, ticker, as_of, cutoff_at, price (close in the series' level). ``closes``: series, session, price
+    of all rows of those series, sorted by both.
     """
     nights = {"start_at": block.starts_at, "end_at": block.ends_at, **knowledge.params}
     caps = Query.load("features/market_cap").frame(con, max_age_days=CAP_MAX_AGE_DAYS, **nights)
@@ -61,7 +61,9 @@ def _moved_with_price(
     found = _known_by_cutoff(rows, printed.rename({"session": "printed_on"})).join_asof(
         then, left_on="printed_on", right_on="session_then", by="series", strategy="backward", check_sortedness=False
     )
-    is_recent = pl.col("available_at") >= pl.col("cutoff_at") - pl.duration(days=max_age_days)
+    is_recent = (pl.col("available_at") >= pl.col("cutoff_at") - pl.duration(days=max_age_days)) & (
+        pl.col("printed_on") >= pl.col("as_of") - pl.duration(days=max_age_days)
+    )
     moved = pl.when(is_recent).then(pl.col(name) / pl.col("price_then") * pl.col("price"))
     return found.with_columns(moved.alias(name)).drop("printed_on", "price_then", "session_then", "available_at")
 

@@ -32,7 +32,7 @@ ACTIONS = pl.Schema(
 def with_levels(
     con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, block: Block, basis: str, knowledge: Knowledge
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the traded rows with prices in one level and ``level``, and the multiplications found in new sessions.
+    """Return ``rows`` with prices in one level and ``level``, and the multiplications found in new sessions.
 
     ``rows``: the columns of features/bar plus serves_from and serves_until.
     """
@@ -53,8 +53,8 @@ def with_levels(
         *(pl.col(name) / pl.col("level") for name in ("open", "high", "low", "close")),
         pl.col("volume") * pl.col("level"),
     )
-    traded = rows.filter(pl.col("volume") > 0).with_columns(*one_level)
-    return traded.drop("change_pct", "shares_outstanding", "factor", "evidence", "carried"), found
+    told = rows.drop("change_pct", "shares_outstanding", "factor", "evidence", "carried")
+    return told.with_columns(*one_level), found
 
 
 def with_factors(rows: pl.DataFrame, sessions: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:

@@ -26,10 +26,11 @@ class Series:
 
     Attributes
     ----------
-    frame : sorted by (series, session); series (0 … S - 1), ticker, session, cutoff_at, is_new,
+    frame : bars sorted by (series, session); series (0 … S - 1), ticker, session, cutoff_at, is_new,
         serves_from, serves_until (the sessions whose rows this series gives, the last excluded),
         open, high, low, close (in the level of the first bar), volume (shares of that level),
         level (won of the session = price x level)
+    closes : series, session, price of every row, those of sessions without a trade too
     tickers : (S,) the ticker of each series
     begins : whether it begins from its first bar, by series
     actions : what raw prices were found to be multiplied by in the block's new sessions, to be stored
@@ -37,6 +38,7 @@ class Series:
     """
 
     frame: pl.DataFrame
+    closes: pl.DataFrame
     tickers: pl.Series
     begins: pl.Series
     actions: pl.DataFrame
@@ -106,10 +108,19 @@ def _begun_anew(
     )
 
 
-def _numbered(frame: pl.DataFrame, actions: pl.DataFrame, vintages: pl.DataFrame) -> Series:
+def _numbered(rows: pl.DataFrame, actions: pl.DataFrame, vintages: pl.DataFrame) -> Series:
     if not vintages.is_empty():
-        frame = frame.sort("ticker", "serves_from", "session")
-    number = pl.struct("ticker", "serves_from").rle_id() if not vintages.is_empty() else pl.col("ticker").rle_id()
-    frame = frame.with_columns(series=number.cast(pl.Int64))
-    begins = frame.filter(pl.col("series") != pl.col("series").shift(fill_value=-1))
-    return Series(frame, begins["ticker"], begins["is_new"], actions, vintages["ticker"].unique().to_list())
+        rows = rows.sort("ticker", "serves_from", "session")
+    own = pl.struct("ticker", "serves_from") if not vintages.is_empty() else pl.col("ticker")
+    rows = _with_series(rows, own)
+    has_bar = rows.filter(pl.col("volume") > 0)["series"].unique()
+    if len(has_bar) < rows["series"].n_unique():  # some never traded
+        rows = _with_series(rows.filter(pl.col("series").is_in(has_bar.implode())), own)
+    bars = rows.filter(pl.col("volume") > 0)
+    begins = bars.filter(pl.col("series") != pl.col("series").shift(fill_value=-1))
+    closes = rows.select("series", "session", price="close")
+    return Series(bars, closes, begins["ticker"], begins["is_new"], actions, vintages["ticker"].unique().to_list())
+
+
+def _with_series(rows: pl.DataFrame, own: pl.Expr) -> pl.DataFrame:
+    return rows.with_columns(series=own.rle_id().cast(pl.Int64))

@@ -1,4 +1,4 @@
--- what:   the bars of every ticker that goes on from a checkpoint: its new ones, and those its windows reach into
+-- what:   the price rows of every ticker that goes on from a checkpoint: its new ones, and those its windows reach into
 -- grain:  ticker, session
 -- reads:  raw_price raw_calendar feature_state
 -- params: basis checkpoint settled_at end begun_anew known_at stored_at
@@ -34,7 +34,6 @@ JOIN raw_calendar AS c ON c.session = p.session
 LEFT JOIN reach AS r ON r.ticker = p.ticker
 LEFT JOIN revised AS v ON v.ticker = p.ticker AND v.session = p.session
 WHERE p.price_basis = $basis
-  AND (p.volume > 0 OR $basis = 'raw')   -- a session without trade can still have a new base price
   AND p.session <= $end
   AND p.session >= coalesce(r.reach_from, DATE '0001-01-01')
   AND p.version = coalesce(v.version, 1)

@@ -1,4 +1,4 @@
--- what:   all bars of tickers whose past reads otherwise from some night on, as that night and those after it know them
+-- what:   all price rows of tickers whose past reads otherwise from some night on, as that night and those after it know them
 -- grain:  ticker, known_from, session
 -- reads:  raw_price raw_calendar
 -- params: basis tickers known_from until known_at stored_at
@@ -34,5 +34,4 @@ WHERE p.price_basis = $basis
   AND p.available_at <= least(greatest(c.cutoff_at, s.settled_at), $known_at)
   AND is_held(p.ingested_at, p.retracted_at, $stored_at)
 QUALIFY row_number() OVER (PARTITION BY p.ticker, s.known_from, p.session ORDER BY p.version DESC) = 1
-  AND (p.volume > 0 OR $basis = 'raw')
 ORDER BY p.ticker, s.known_from, p.session

@@ -63,16 +63,13 @@ net_income_4q AS (      -- this year so far + last year - last year as far
     greatest(f.available_at, y.available_at, q.available_at) AS available_at,
     f.net_income_ytd + y.net_income_ytd - q.net_income_ytd AS won,
   FROM known AS f
-  JOIN known_year AS y
-    ON y.ticker = f.ticker
-    AND y.known_at = f.known_at
-    AND y.period_end < f.period_end AND y.period_end >= f.period_end - INTERVAL 10 MONTH
-    AND y.is_twelve_months
+  -- The year just closed, also where it is a short one: an older year is not the one that this report goes on from.
+  ASOF JOIN known_year AS y ON y.ticker = f.ticker AND y.known_at = f.known_at AND f.period_end > y.period_end
   JOIN known AS q
     ON q.ticker = f.ticker
     AND q.known_at = f.known_at
     AND last_day(q.period_end) = last_day(f.period_end - INTERVAL 12 MONTH)
-  WHERE NOT f.is_year
+  WHERE NOT f.is_year AND y.is_twelve_months AND y.period_end >= f.period_end - INTERVAL 10 MONTH
   UNION ALL
   SELECT ticker, known_at, period_end, available_at, net_income_ytd AS won
   FROM known_year
