@@ -53,6 +53,11 @@ def result(line: str) -> None:
     click.echo(line)
 
 
+def text(piece: str) -> None:
+    """Print a piece of a longer text on stdout, as it is."""
+    click.echo(piece, nl=False)
+
+
 def note(line: str) -> None:
     """Print what happened on the way on stderr."""
     click.echo(line, err=True)

@@ -9,7 +9,7 @@ import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import AuditFailed, DataNotReady
+from kstock_batch.errors import AuditFailed, DataNotReady, KStockError
 from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
@@ -125,7 +125,36 @@ def list_features(as_json: bool) -> None:
     if as_json:
         console.document(rows)
     else:
-        console.table("features", rows)
+        console.table("features", [{k: v for k, v in row.items() if k != "definition"} for row in rows])
+        console.result(f"{len(rows)} features; `kstock-batch features describe NAME` tells how one is computed")
+
+
+@features.command("describe")
+@click.argument("name")
+@as_json
+@click.pass_context
+def describe_feature(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Tell how the feature NAME is computed, and what its values are in the newest session of the store.
+
+    \b
+    Example:
+      kstock-batch features describe rsi
+    """
+    from kstock_batch.serving.describe import contract_facts, feature_called, newest_values
+    from kstock_batch.store.warehouse import Warehouse
+
+    feature = feature_called(name)
+    facts, values = contract_facts(feature), {}
+    try:
+        with Warehouse.read(ctx.obj) as warehouse:
+            values = newest_values(warehouse.con, feature)
+    except KStockError as error:  # the contract says what it says, whether or not a store can be read
+        console.note(f"no values: {error.what}")
+    if as_json:
+        console.document({**facts, "values": values or None})
+        return
+    console.table(name, [{"fact": fact, "value": str(value)} for fact, value in {**facts, **values}.items()])
+    console.result(f"{name}: {facts['definition']}")
 
 
 @features.command("fingerprint")
