@@ -197,7 +197,7 @@ def test_the_published_file_says_what_every_column_means(walked):
 
 def test_a_column_that_two_tables_share_means_in_each_what_that_table_says():
     assert column_meaning("raw_financial", "debt_ratio") == "liabilities / equity, percent"
-    assert column_meaning("feature", "debt_ratio") == "liabilities / equity · 100, latest filing"
+    assert column_meaning("feature", "debt_ratio") == "liabilities / equity · 100, the latest known"
     assert column_meaning("price", "close") == "won"
     assert column_meaning("feature_daily", "a_feature_of_tomorrow") is None
 

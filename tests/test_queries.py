@@ -45,6 +45,10 @@ VALUES = MappingProxyType(
 )
 
 
+# What an ingest has made of a source before it runs its statements.
+NOTHING_NEW = "SELECT * EXCLUDE (version, retracted_at, ingested_at) FROM raw_price LIMIT 0"
+
+
 def text_of(name: str) -> str:
     return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
@@ -70,7 +74,13 @@ def plan(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     """The migrated empty schema."""
     with Warehouse.open(Settings(root=tmp_path_factory.mktemp("store"))) as warehouse:
-        yield warehouse.con
+        con = warehouse.con
+        con.execute(f"CREATE TEMP TABLE incoming AS {NOTHING_NEW}")
+        con.execute(
+            "CREATE TEMP TABLE delta AS SELECT *, false AS is_other, false AS is_new, 1 AS version FROM incoming"
+        )
+        con.execute("CREATE TEMP TABLE restated AS SELECT ticker, 1.0 AS ratio, 1 AS n_overlap FROM incoming")
+        yield con
 
 
 @pytest.fixture(scope="module")

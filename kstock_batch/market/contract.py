@@ -91,7 +91,7 @@ FEATURES: tuple[Feature, ...] = (
         "the exchange's own (≤ 45 days old, moved with the price), else market cap / net income of four quarters; > 0",
     ),
     Feature("roe", "fundamental", "net income of four quarters / latest equity · 100"),
-    Feature("debt_ratio", "fundamental", "liabilities / equity · 100, latest filing"),
+    Feature("debt_ratio", "fundamental", "liabilities / equity · 100, the latest known"),
     Feature(
         "market_cap_log",
         "fundamental",

@@ -17,7 +17,7 @@ import duckdb
 import polars as pl
 
 from kstock_batch.errors import ConfigError, DataNotReady
-from kstock_batch.features.build import session_days
+from kstock_batch.features.sessions import session_days
 from kstock_batch.files import write_atomically
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.serving.outside import folder_outside
