@@ -236,7 +236,7 @@ def test_the_bots_own_row_wins_over_the_published_one(both):
     assert both.get_features(SAMSUNG, TUESDAY) == {"rsi": 1.0, "per": 12.5, "news_score": 0.7}
     assert both.get_feature_history(SAMSUNG, "rsi", MONDAY, TUESDAY) == [("2024-06-24", 0.5), ("2024-06-25", 1.0)]
     assert both.get_cross_section(TUESDAY, "rsi") == {HYNIX: 31.0, SAMSUNG: 1.0, UNLISTED: 9.0}
-    assert both.get_tickers_for_date(TUESDAY) == [UNLISTED, HYNIX, SAMSUNG]
+    assert both.get_tickers_for_date(TUESDAY) == [HYNIX, UNLISTED, SAMSUNG]
     assert both.get_available_dates() == ["2024-06-25", "2024-06-24"]
     assert both.cleanup_stale(0) == 4  # own rows; what the job published is the job's
     assert both.get_features(SAMSUNG, TUESDAY) == {"rsi": 51.0, "per": 12.5}

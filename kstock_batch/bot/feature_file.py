@@ -187,5 +187,5 @@ def _named(error: BaseException, path: Path) -> KStockError:
     if isinstance(error, OSError) or _UNWRITABLE.search(said):
         fix = "make its folder writable for this user, or give another path"
         return StoreIncompatible(f"{path} cannot be written: {said}", fix=fix)
-    fix = "move it away, and a new one is begun; the published features are not in it"
+    fix = "move it away: a new one is begun, and the published features are not affected"
     return StoreIncompatible(f"{path} cannot be used: {said}", fix=fix)
