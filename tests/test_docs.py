@@ -66,12 +66,14 @@ def test_the_readme_asks_five_questions_in_sql():
     assert len(questions) >= 5
 
 
-def test_the_python_of_the_readme_reads_predictions(walked, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    monkeypatch.chdir(walked)
-    namespace = {}
-    exec(compile(code.replace("max_age_sessions=3", "max_age_sessions=None"), "README.md", "exec"), namespace)
-    assert capsys.readouterr().out
+def test_the_python_of_the_readme_reads_predictions_and_features(walked, monkeypatch, capsys, tmp_path):
+    (tmp_path / "warehouse").symlink_to(walked / "warehouse")  # the second makes a file of its own beside it
+    monkeypatch.chdir(tmp_path)
+    codes = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for code in codes:
+        exec(compile(code.replace("max_age_sessions=3", "max_age_sessions=None"), "README.md", "exec"), {})
+        assert capsys.readouterr().out
+    assert len(codes) == 2
 
 
 def test_exit_codes_of_the_readme_are_those_of_the_errors():
