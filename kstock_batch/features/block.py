@@ -57,7 +57,10 @@ def compute_block(
     checkpoints: Sequence[date] = (),
     knowledge: Knowledge = EVERYTHING,
 ) -> Computed:
-    """Return feature_daily's rows for as_of in [start, end] of ``block``; what comes after ``end`` is never read."""
+    """Return feature_daily's rows for as_of in [start, end] of ``block``; what comes after ``end`` is never read.
+
+    Rows come by ticker and session.
+    """
     series = read_series(con, block, recipe.price_basis, knowledge)
     frame = series.frame
     layout = Layout.of(frame["series"].to_numpy(), frame["is_new"].to_numpy(), len(series.tickers))
@@ -126,5 +129,4 @@ def _finished(
             "is_scoreable",
             pl.lit(FEATURE_SET_VERSION, dtype=pl.UInt16).alias("feature_set_version"),
         )
-        .sort("as_of", "ticker")
     )  # fmt: skip

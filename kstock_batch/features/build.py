@@ -12,14 +12,14 @@ import polars as pl
 
 from kstock_batch.features.block import Computed, Recipe, compute_block
 from kstock_batch.features.knowledge import Block
-from kstock_batch.features.labels import read_labels
+from kstock_batch.features.labels import replace_labels
 from kstock_batch.features.plan import Due, read_due
 from kstock_batch.features.sessions import price_range
 from kstock_batch.market.contract import HORIZON
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
-from kstock_batch.store.warehouse import Warehouse, insert_rows, replace_rows
+from kstock_batch.store.warehouse import Warehouse, insert_rows
 
 Advance = Callable[..., None]  # (label, steps=, total=) of a progress bar
 
@@ -138,10 +138,7 @@ def _bring_labels_up_to_date(warehouse: Warehouse, settings: Settings, run: Run,
     if since is None or since > due.newest:
         return 0
     start = Sessions(due.sessions["session"].to_list()).back(since, HORIZON)
-    with run.stage("labels") as stage:
-        labels = read_labels(con, start, due.newest, settings.price_basis)
-        stage.n_rows = labels.height
-    with run.stage("commit labels"), warehouse.transaction():
-        replace_rows(con, "label_daily", labels, start=start, end=due.newest)
+    with run.stage("labels") as stage, warehouse.transaction():
+        stage.n_rows = replace_labels(con, start, due.newest, settings.price_basis)
         con.execute("DELETE FROM label_due")
-    return labels.height
+    return stage.n_rows

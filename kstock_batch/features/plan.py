@@ -54,7 +54,10 @@ class Due:
     def clustered(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return rows of feature_daily in the order they are to lie in."""
         cluster = self.sessions.select(as_of="session", cluster=pl.col("session_number") // CLUSTER)
-        return rows.join(cluster, on="as_of", validate="m:1").sort("cluster", "ticker", "as_of").drop("cluster")
+        # They come by ticker and session, so bringing the clusters apart is all that is left to do.
+        return rows.join(cluster, on="as_of", validate="m:1", maintain_order="left").sort(
+            "cluster", maintain_order=True
+        ).drop("cluster")  # fmt: skip
 
     def checkpoints(self, block: Block) -> list[date]:
         """Return the sessions after which state is kept: the last of each 50, and the block's own last."""

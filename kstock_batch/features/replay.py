@@ -21,4 +21,4 @@ def compute_features(
 ) -> pl.DataFrame:
     """Return feature_daily's rows for as_of in [start, end], from the first bar on; no stored state is read."""
     block = Block(BEFORE_ALL, start, end, cutoff_at(start), cutoff_at(end))
-    return compute_block(con, block, recipe, knowledge=knowledge).rows
+    return compute_block(con, block, recipe, knowledge=knowledge).rows.sort("as_of", "ticker")
