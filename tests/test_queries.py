@@ -34,7 +34,7 @@ VALUES = MappingProxyType(
         **dict.fromkeys(("max_age_days", "per_max_age_days", "cap_max_age_days", "filing_max_age_days", "n"), 30),
         **{"horizon": 5, "rise": 0.03, "schema_version": 1, "published_at": datetime(2024, 6, 28)},
         **dict.fromkeys(("run_id", "digest", "model_version", "fingerprint", "ticker"), "text"),
-        **{"keys": ["text"], "values": ["text"]},
+        **{"keys": ["text"], "values": ["text"], "audits": ["text"]},
     }
 )
 

@@ -97,13 +97,24 @@ def record_audits(con: duckdb.DuckDBPyConnection, results: Sequence[AuditResult]
                 "audit": result.audit,
                 "severity": result.severity,
                 "n_offending": result.n_offending,
-                "sample": json.dumps([_json_row(row) for row in result.sample], ensure_ascii=False, default=str),
+                "sample": json.dumps([json_row(row) for row in result.sample], ensure_ascii=False, default=str),
             }
             for result in results
         ]
     ).with_columns(run_id=pl.lit(run.run_id), audited_at=pl.lit(run.started_at))
     con.execute("DELETE FROM audit_result WHERE (as_of, audit) IN (SELECT (as_of, audit) FROM rows)")
     insert_rows(con, "audit_result", rows, order="as_of, audit")
+
+
+def kept_sessions(con: duckdb.DuckDBPyConnection, n: int) -> list[dict[str, Any]]:
+    """Return the newest ``n`` sessions whose results were kept, with what failed and warned on each."""
+    return Query.load("reports/audit_session").rows(con, n=n)
+
+
+def kept_results(con: duckdb.DuckDBPyConnection, names: Sequence[str], n: int) -> list[dict[str, Any]]:
+    """Return the newest ``n`` kept results of the named audits."""
+    chosen = [audit.name for audit in chosen_audits(names)]
+    return Query.load("reports/audit_history").rows(con, audits=chosen, n=n)
 
 
 def require_clean(results: Sequence[AuditResult]) -> None:
@@ -117,10 +128,10 @@ def require_clean(results: Sequence[AuditResult]) -> None:
             )
 
 
-def _worst(bad: pl.DataFrame) -> str:
-    return "fail" if (bad["severity"] == "fail").any() else "warn"
-
-
-def _json_row(row: dict[str, Any]) -> dict[str, Any]:
+def json_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with NaN and infinity as texts: JSON has no such numbers."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _worst(bad: pl.DataFrame) -> str:
+    return "fail" if (bad["severity"] == "fail").any() else "warn"

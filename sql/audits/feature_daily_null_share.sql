@@ -65,7 +65,7 @@ usual AS (
 SELECT
   n.feature,
   round(n.share, 4) AS null_share,
-  l.highest,
+  l.highest::DOUBLE AS highest,
   round(u.share, 4) AS usual_share,
   l.severity,
 FROM null_share AS n

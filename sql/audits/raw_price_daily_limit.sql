@@ -1,13 +1,16 @@
 -- what:   moves beyond the exchange's ±30 % limit, by its own change where it is stored, else by the adjusted close
 -- severity: warn
 -- grain:  ticker
--- reads:  raw_price
+-- reads:  raw_price raw_calendar
 -- params: as_of
 WITH
 -- The limit counts from the base price, which a split or a capital reduction moves and the last close does not tell: so
--- the exchange's own change decides where there is one. Among 322,523 official rows of 2021-2024, 24 exceed 30 %: 6 first
--- days of trading, which may rise to four times the offering price, and 18 days of liquidation trading, which has no
+-- the exchange's own change decides where there is one. Among 322,523 official rows of 2021-2024, 24 exceed 30 %: 5 first
+-- days of trading, which may rise to four times the offering price, and 19 days of liquidation trading, which has no
 -- limit and is rightly shown. 30.005 is 30 % as printed with two decimals.
+recent AS (             -- five sessions find the close before of all that a source ever left out for a day or two
+  SELECT session FROM raw_calendar WHERE session <= $as_of ORDER BY session DESC LIMIT 5
+),
 standing AS (
   SELECT
     ticker,
@@ -15,7 +18,7 @@ standing AS (
     arg_max(close, version) FILTER (price_basis = 'adjusted') AS close,
     arg_max(change_pct, version) FILTER (price_basis = 'raw') AS official_change_pct,
   FROM raw_price
-  WHERE session BETWEEN $as_of - INTERVAL 20 DAY AND $as_of AND retracted_at IS NULL
+  WHERE session BETWEEN (SELECT min(session) FROM recent) AND $as_of AND retracted_at IS NULL
   GROUP BY ticker, session
 ),
 followed AS (

@@ -2,9 +2,12 @@
 --         that speak of different days
 -- severity: by row
 -- grain:  ticker
--- reads:  raw_price
+-- reads:  raw_price raw_calendar
 -- params: as_of
 WITH
+recent AS (             -- five sessions find the close before of all that a source ever left out for a day or two
+  SELECT session FROM raw_calendar WHERE session <= $as_of ORDER BY session DESC LIMIT 5
+),
 standing AS (
   SELECT
     ticker,
@@ -12,7 +15,7 @@ standing AS (
     arg_max(close, version) FILTER (price_basis = 'adjusted') AS close,
     arg_max(change_pct, version) FILTER (price_basis = 'raw') AS official_change_pct,
   FROM raw_price
-  WHERE session BETWEEN $as_of - INTERVAL 20 DAY AND $as_of AND retracted_at IS NULL
+  WHERE session BETWEEN (SELECT min(session) FROM recent) AND $as_of AND retracted_at IS NULL
   GROUP BY ticker, session
 ),
 followed AS (

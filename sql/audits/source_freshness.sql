@@ -30,9 +30,10 @@ newest_filing AS (
   GROUP BY ticker
 ),
 source_newest AS (
+  -- A price is known on its own session; asking each of millions when would cost as much as all the rest.
   SELECT 'raw_price' AS source, max(session) AS newest
   FROM raw_price
-  WHERE session <= $as_of AND available_at <= (SELECT cutoff_at FROM night) AND retracted_at IS NULL
+  WHERE session <= $as_of AND retracted_at IS NULL
   UNION ALL
   SELECT 'raw_flow' AS source, max(session) AS newest
   FROM raw_flow
