@@ -11,6 +11,7 @@ from kstock_batch.features.replay import compute_features
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.settings import Settings
+from kstock_batch.store.audits import run_audits
 from kstock_batch.store.ledger import opened_run
 
 pytestmark = pytest.mark.panel
@@ -112,3 +113,20 @@ def test_real_features_stay_within_their_ranges_and_most_are_known(settings):
     ).row(0, named=True)
     assert known["rsi"] == known["high"] == 1
     assert min(known["cap"], known["roe"]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("as_of", "warned"),
+    [
+        (date(2021, 3, 15), {"feature_daily_dead_column"}),  # no flows in the panel
+        (date(2022, 6, 20), {"feature_daily_dead_column", "feature_daily_null_share"}),  # debt_ratio's source ends
+        (date(2024, 1, 15), {"feature_daily_dead_column"}),
+        (date(2024, 12, 30), {"feature_daily_dead_column"}),
+    ],
+)
+def test_the_audits_of_a_real_session_fail_nothing_and_warn_of_what_is_known(settings, as_of, warned):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        results = run_audits(run.warehouse.con, as_of)
+    verdicts = {result.audit: result.verdict for result in results}
+    assert {name for name, verdict in verdicts.items() if verdict == "fail"} == set()
+    assert {name for name, verdict in verdicts.items() if verdict == "warn"} == warned

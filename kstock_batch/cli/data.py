@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import AuditFailed, DataNotReady, KStockError
+from kstock_batch.cli.options import as_json, utc_now
+from kstock_batch.errors import KStockError
 from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
@@ -167,48 +167,6 @@ def show_fingerprint(as_json: bool) -> None:
         console.document({"fingerprint": fingerprint(), "feature_set_version": FEATURE_SET_VERSION})
     else:
         console.result(fingerprint())
-
-
-@click.command()
-@click.argument("names", nargs=-1)
-@click.option("--as-of", type=SESSION_DATE, help="Session to audit.  [default: the newest with features]")
-@as_json
-@click.pass_obj
-def audit(settings: Settings, names: Sequence[str], as_of: date | None, as_json: bool) -> None:
-    """Run the audits (default: all) on one session and show offending rows.
-
-    \b
-    Example:
-      kstock-batch audit feature_daily_range --as-of 2024-06-28
-    """
-    from kstock_batch.store.audits import run_audits
-    from kstock_batch.store.warehouse import Warehouse
-
-    with Warehouse.read(settings) as warehouse:
-        first, newest = warehouse.con.execute("SELECT min(as_of), max(as_of) FROM feature_daily").fetchall()[0]
-        day = as_of or newest
-        if day is None or not first <= day <= newest:
-            held = f"features of {first} … {newest}" if newest else "no features"
-            raise DataNotReady(
-                f"there is nothing to audit for {day or 'any session'}: the store holds {held}",
-                fix="run `kstock-batch features`, or name a session of the store",
-            )
-        results = run_audits(warehouse.con, day, names)
-    rows = [_audit_row(result) for result in results]
-    failed = [result.audit for result in results if result.n_offending and result.severity == "fail"]
-    if as_json:
-        console.document({"as_of": day, "audits": rows})
-    else:
-        console.table(f"audits as-of {day}", rows)
-        console.result(f"{len(results)} audits as-of {day}: {len(failed)} failed")
-    if failed:
-        raise AuditFailed(f"audits {failed} found bad rows as-of {day}", fix="mend the source, ingest again")
-
-
-def _audit_row(result: Any) -> dict[str, Any]:
-    sample = "; ".join(str(tuple(row.values())) for row in result.sample)
-    verdict = "pass" if not result.n_offending else result.severity
-    return {"audit": result.audit, "verdict": verdict, "offending": result.n_offending, "e.g.": sample or None}
 
 
 def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_json: bool) -> None:

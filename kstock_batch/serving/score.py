@@ -26,7 +26,7 @@ from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
 from kstock_batch.settings import Settings
-from kstock_batch.store.audits import AuditResult, require_clean, run_audits
+from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse, replace_rows
@@ -78,6 +78,8 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
     with run.stage(f"audit {as_of}") as stage:
         audits = run_audits(con, as_of)
         stage.n_rows = sum(audit.n_offending for audit in audits)
+        with warehouse.transaction():
+            record_audits(con, audits, run)
     require_clean(audits)
     with run.stage(f"score {as_of}") as stage:
         bars = read_window_rows(con, as_of)
