@@ -28,6 +28,7 @@ class Layout:
     is_new : (rows,) whether it is to be computed, or only reached into
     begins : (S,) which row of the frame each series begins on
     n_rows, n_series : shape (B, S)
+    cell, new_cell : (rows,) and (new rows,) the same places counted through the matrix, and through its rows from W on
     """
 
     row: Numbers
@@ -36,6 +37,8 @@ class Layout:
     begins: Numbers
     n_rows: int
     n_series: int
+    cell: Numbers
+    new_cell: Numbers
 
     @classmethod
     def of(cls, series: Numbers, is_new: NDArray[np.bool_], n_series: int) -> "Layout":
@@ -48,19 +51,19 @@ class Layout:
         position = np.arange(len(series)) - begins[series]
         row = REACH + position - n_old[series]
         n_new = n_all - n_old
-        return cls(row, series, is_new, begins, REACH + int(n_new.max(initial=0)), n_series)
+        cell = row * n_series + series
+        new_cell = cell[is_new] - REACH * n_series
+        return cls(row, series, is_new, begins, REACH + int(n_new.max(initial=0)), n_series, cell, new_cell)
 
     def spread(self, values: pl.Series) -> Matrix:
         """Return a column of the frame as (B, S) float64, null as NaN."""
         matrix = np.full((self.n_rows, self.n_series), np.nan)
-        matrix[self.row, self.column] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        matrix.ravel()[self.cell] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         return matrix
 
     def gather(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the new bars of (B - W, S) computed values in the order of the frame's new rows."""
-        new = self.is_new
-        found: NDArray[np.floating] = values[self.row[new] - REACH, self.column[new]]
-        return found
+        return values.take(self.new_cell)
 
     def newest(self, is_known: NDArray[np.bool_]) -> Numbers:
         """Return (S,) which row of the frame is each series' newest of the known ones, its first rows; -1 for none."""

@@ -21,7 +21,7 @@ from kstock_batch.store.queries import sql_folder
 # Rows of 50 sessions lie together in feature_daily, by ticker: one session is then read as fast as one ticker's years.
 CLUSTER = 50
 # A block reads a year of bars before its first: longer blocks read less twice, shorter ones lose less to a kill.
-BLOCK = 5 * CLUSTER
+BLOCK = 10 * CLUSTER
 KEPT_NIGHTS = 10  # whose state is kept: a correction of last week goes on from there
 
 
