@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kstock_batch.features.cross_section import is_scoreable, rs_percentile, sector_code
+from kstock_batch.features.extra import Extras, with_extras
 from kstock_batch.features.flows import flow_counts
 from kstock_batch.features.fundamental import with_fundamentals
 from kstock_batch.features.knowledge import EVERYTHING, Block, Knowledge
@@ -55,6 +56,7 @@ def compute_block(
     recipe: Recipe,
     *,
     checkpoints: Sequence[date] = (),
+    extras: Extras = (),
     knowledge: Knowledge = EVERYTHING,
 ) -> Computed:
     """Return feature_daily's rows for as_of in [start, end] of ``block``; what comes after ``end`` is never read.
@@ -75,8 +77,9 @@ def compute_block(
     values["bars_available"] = carried.n_bars + np.arange(1, bars.n_new + 1)[:, None]
     rows = _rows_wanted(frame, layout, values, block)
     rows = with_fundamentals(con, rows, series.closes, block, knowledge)
+    rows = _finished(con, rows, block, recipe, knowledge)
     return Computed(
-        _finished(con, rows, block, recipe, knowledge),
+        with_extras(con, rows, series, block, extras, knowledge) if extras else rows,
         state_rows(series, layout, recursions, carried, checkpoints),
         series.actions,
         series.begun_anew,

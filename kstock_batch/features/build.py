@@ -11,11 +11,14 @@ import duckdb
 import polars as pl
 
 from kstock_batch.features.block import Computed, Recipe, compute_block
+from kstock_batch.features.extra import Extras
+from kstock_batch.features.extra_columns import fill_columns, sync_columns
 from kstock_batch.features.knowledge import Block
 from kstock_batch.features.labels import replace_labels
 from kstock_batch.features.plan import Due, read_due
 from kstock_batch.features.sessions import price_range
 from kstock_batch.market.contract import HORIZON
+from kstock_batch.market.extra_features import EXTRA_FEATURES
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
@@ -47,10 +50,16 @@ def mark_everything_due(warehouse: Warehouse, settings: Settings, run: Run) -> N
 
 
 def bring_up_to_date(
-    warehouse: Warehouse, settings: Settings, run: Run, *, advance: Advance = lambda *_, **__: None
+    warehouse: Warehouse,
+    settings: Settings,
+    run: Run,
+    *,
+    extras: Extras = EXTRA_FEATURES,
+    advance: Advance = lambda *_, **__: None,
 ) -> Build:
     """Compute every session whose features are missing or may have changed, with its labels, and commit them."""
     con, recipe = warehouse.con, recipe_of(settings)
+    sync_columns(warehouse, extras)
     due = read_due(con, recipe)
     n_due = sum(due.sessions_of(block).height for block in due.blocks)
     n_rows = 0
@@ -58,12 +67,13 @@ def bring_up_to_date(
         span = f"{block.start} … {block.end}"
         advance(span, steps=0, total=n_due)
         with run.stage(f"features {span}") as stage:
-            computed = compute_block(con, block, recipe, checkpoints=due.checkpoints(block))
+            computed = compute_block(con, block, recipe, checkpoints=due.checkpoints(block), extras=extras)
             stage.n_rows = computed.rows.height
         with run.stage(f"commit features {span}") as stage, warehouse.transaction():
             stage.n_rows = _commit(con, block, due, computed, run)
         n_rows += computed.rows.height
         advance(span, steps=due.sessions_of(block).height)
+    fill_columns(warehouse, extras, due, recipe, run, advance)
     n_labels = _bring_labels_up_to_date(warehouse, settings, run, due)
     return Build(due.blocks[0].start if due.blocks else due.newest, due.newest, n_rows, n_labels)
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -33,16 +33,24 @@ class Due:
     ----------
     sessions : session, session_number, cutoff_at of the whole calendar
     digest : of the definitions in force, for the ledger
+    first, newest : sessions with prices
     """
 
     blocks: list[Block]
     sessions: pl.DataFrame
     digest: str
+    first: date
     newest: date
 
     def sessions_of(self, block: Block) -> pl.DataFrame:
         """Return the sessions of a block."""
         return self.sessions.filter(pl.col("session").is_between(block.start, block.end))
+
+    def days_before_blocks(self) -> list[date]:
+        """Return the sessions with prices that no block computes, oldest first."""
+        end = self.blocks[0].start if self.blocks else self.newest + timedelta(days=1)
+        held = (pl.col("session") >= self.first) & (pl.col("session") < end)
+        return self.sessions.filter(held)["session"].to_list()
 
     def cluster_of(self, session: date) -> tuple[date, date]:
         """Return the first and last session of the 50 that ``session`` belongs to."""
@@ -78,10 +86,10 @@ def read_due(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> Due:
     """Return what is missing, of another definition, or marked as changed."""
     first, newest = price_range(con, recipe.price_basis)
     sessions, digest = read_sessions(con), definition_digest(recipe)
-    days = sessions.filter(pl.col("session").is_between(first, newest))
-    start = _due_from(con, days["session"].to_list(), digest)
-    blocks = [] if start is None else list(_blocks(con, days.filter(pl.col("session") >= start)))
-    return Due(blocks, sessions, digest, newest)
+    days = sessions.filter(pl.col("session").is_between(first, newest))["session"].to_list()
+    start = _due_from(con, days, digest)
+    blocks = [] if start is None else list(blocks_of(con, sessions, [day for day in days if day >= start]))
+    return Due(blocks, sessions, digest, first, newest)
 
 
 def _due_from(con: duckdb.DuckDBPyConnection, days: list[date], digest: str) -> date | None:
@@ -92,12 +100,14 @@ def _due_from(con: duckdb.DuckDBPyConnection, days: list[date], digest: str) -> 
     return None if due is None else next((day for day in days if day >= due), None)
 
 
-def _blocks(con: duckdb.DuckDBPyConnection, days: pl.DataFrame) -> Iterator[Block]:
+def blocks_of(con: duckdb.DuckDBPyConnection, sessions: pl.DataFrame, days: list[date]) -> Iterator[Block]:
     """Yield blocks of at most BLOCK sessions that end where clusters end, each going on from the one before."""
-    start = days["session"][0]
+    if not days:
+        return
+    due, start = sessions.filter(pl.col("session").is_between(days[0], days[-1])), days[0]
     found = con.execute("SELECT max(session) FROM feature_state WHERE session < $start", {"start": start}).fetchall()
     checkpoint = found[0][0] or BEFORE_ALL
-    for _, group in groupby(days.iter_rows(), key=lambda row: row[1] // BLOCK):
+    for _, group in groupby(due.iter_rows(), key=lambda row: row[1] // BLOCK):
         rows = list(group)
         (first, _, starts_at), (last, _, ends_at) = rows[0], rows[-1]
         yield Block(checkpoint, first, last, starts_at, ends_at)

@@ -72,6 +72,16 @@ CREATE TABLE feature_session (
   built_at          TIMESTAMP NOT NULL,
 );
 
+-- Registered features beside the contract's: a column of feature_daily each, built apart, so that adding one computes
+-- only that one.
+CREATE TABLE extra_feature (
+  name              VARCHAR NOT NULL,
+  definition_digest VARCHAR NOT NULL, -- of its definition and of what it is computed from
+  through_session   DATE NOT NULL,    -- its backfill has come this far
+  run_id            VARCHAR NOT NULL,
+  built_at          TIMESTAMP NOT NULL,
+);
+
 -- A corrected price leaves the features of nights that did not know it, but what came true is what is known now.
 CREATE TABLE label_due (
   from_date DATE NOT NULL,            -- labels of sessions whose outcome may have changed begin HORIZON before it
