@@ -1,4 +1,4 @@
-"""Commands that bring data in and turn them into features."""
+"""Commands that bring data in."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -9,7 +9,6 @@ import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import as_json, utc_now
-from kstock_batch.errors import KStockError
 from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
@@ -81,92 +80,6 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
         if n_restated := sum(len(u.restated) for u in upserted):
             run.summary += f", {n_restated:,} tickers restated"
     _report_ingest(upserted, folder, run.seconds, as_json)
-
-
-@click.group(invoke_without_command=True)
-@click.option("--rebuild", is_flag=True, help="Recompute every session, whatever is stored.")
-@as_json
-@click.pass_context
-def features(ctx: click.Context, rebuild: bool, as_json: bool) -> None:
-    """Compute the 30 features and the labels of every session that is missing or may have changed.
-
-    \b
-    Examples:
-      kstock-batch features
-      kstock-batch features list
-    """
-    if ctx.invoked_subcommand is not None:
-        return
-    from kstock_batch.features.build import bring_up_to_date, mark_everything_due
-    from kstock_batch.store.ledger import opened_run
-
-    settings: Settings = ctx.obj
-    with opened_run(settings, "features", at=utc_now()) as run, console.progress("features", 1) as advance:
-        if rebuild:
-            mark_everything_due(run.warehouse, settings, run)
-        build = bring_up_to_date(run.warehouse, settings, run, advance=advance)
-        run.summary = f"{build.n_rows:,} feature rows, {build.n_labels:,} labels for {build.start} … {build.end}"
-        run.as_of = build.end
-    if as_json:
-        console.document({**vars(build), "seconds": round(run.seconds, 2)})
-    elif build.n_rows:
-        console.result(f"computed {run.summary} in {run.seconds:.1f} s")
-    else:
-        console.result(f"features are up to date through {build.end}")
-
-
-@features.command("list")
-@as_json
-def list_features(as_json: bool) -> None:
-    """List the 30 contract features in order."""
-    from kstock_batch.market.contract import FEATURES
-
-    rows = [{"#": number, **vars(feature)} for number, feature in enumerate(FEATURES)]
-    if as_json:
-        console.document(rows)
-    else:
-        console.table("features", [{k: v for k, v in row.items() if k != "definition"} for row in rows])
-        console.result(f"{len(rows)} features; `kstock-batch features describe NAME` tells how one is computed")
-
-
-@features.command("describe")
-@click.argument("name")
-@as_json
-@click.pass_context
-def describe_feature(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Tell how the feature NAME is computed, and what its values are in the newest session of the store.
-
-    \b
-    Example:
-      kstock-batch features describe rsi
-    """
-    from kstock_batch.serving.describe import contract_facts, feature_called, newest_values
-    from kstock_batch.store.warehouse import Warehouse
-
-    feature = feature_called(name)
-    facts, values = contract_facts(feature), {}
-    try:
-        with Warehouse.read(ctx.obj) as warehouse:
-            values = newest_values(warehouse.con, feature)
-    except KStockError as error:  # the contract says what it says, whether or not a store can be read
-        console.note(f"no values: {error.what}")
-    if as_json:
-        console.document({**facts, "values": values or None})
-        return
-    console.table(name, [{"fact": fact, "value": str(value)} for fact, value in {**facts, **values}.items()])
-    console.result(f"{name}: {facts['definition']}")
-
-
-@features.command("fingerprint")
-@as_json
-def show_fingerprint(as_json: bool) -> None:
-    """Print the fingerprint a model must carry to score these features."""
-    from kstock_batch.market.contract import FEATURE_SET_VERSION, fingerprint
-
-    if as_json:
-        console.document({"fingerprint": fingerprint(), "feature_set_version": FEATURE_SET_VERSION})
-    else:
-        console.result(fingerprint())
 
 
 def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_json: bool) -> None:

@@ -87,6 +87,7 @@ def require_sound(extras: Extras) -> None:
     if taken := sorted(name for name in names if names.count(name) > 1 or name in {*FEATURE_NAMES, *_OWN_COLUMNS}):
         raise ConfigError(f"the extra features {taken} have names that are taken", fix="choose other names")
     for extra in extras:
+        digest_of(extra)
         if extra.expression is not None and (bar := _first_difference(extra)) is not None:
             raise ConfigError(
                 f"the extra feature {extra.name} differs if only its {extra.n_bars} bars are there (trial bar {bar})",
