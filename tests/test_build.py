@@ -5,6 +5,9 @@ from datetime import date, datetime
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hand_store import hand_store, listing, prices, put, weekdays
@@ -21,6 +24,7 @@ from kstock_batch.market.sessions import krx_sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import opened_run
 from kstock_batch.store.queries import Query
+from steps import computed_in_steps
 
 SESSIONS = krx_sessions(date(2025, 1, 2), date(2026, 4, 30))[:270]
 # The session before third-quarter reports become known, and two ordinary ones.
@@ -80,6 +84,25 @@ def test_nights_computed_one_after_the_other_equal_a_backfill_to_the_bit(tmp_pat
     assert first["as_of"].max() == cut
     nightly = build(ingest(tmp_path / "nightly", market, at=datetime(2026, 5, 3)), at=datetime(2026, 5, 4))
     assert_frame_equal(nightly, backfilled, check_exact=True)
+
+
+@pytest.fixture(scope="module", params=["adjusted", "raw"])
+def backfilled(request, tmp_path_factory, market):
+    """A store of the market with all features computed in one go, open, and its recipe."""
+    root = tmp_path_factory.mktemp(f"backfilled_{request.param}")
+    (root / "kstock.toml").write_text(f'price_basis = "{request.param}"\n', encoding="utf-8")
+    settings = ingest(root, market)
+    with opened_run(settings, "test", at=datetime(2026, 5, 2)) as run:
+        con = run.warehouse.con
+        recipe = Recipe(price_basis=request.param)
+        yield con, recipe, compute_features(con, SESSIONS[0], SESSIONS[-1], recipe)
+
+
+@trials(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, len(SESSIONS) - 1), min_size=1, max_size=5))
+def test_whatever_the_steps_the_features_have_the_bits_of_one_backfill(backfilled, cuts):
+    con, recipe, at_once = backfilled
+    assert_frame_equal(computed_in_steps(con, SESSIONS, cuts, recipe), at_once, check_exact=True)
 
 
 def test_a_second_build_finds_nothing_due(tmp_path, market):

@@ -1,6 +1,7 @@
 """The real KRX panel, where it lies beside the checkout: what the sample market cannot prove."""
 
 from datetime import date, datetime
+from random import Random
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import run_audits
 from kstock_batch.store.ledger import opened_run
+from steps import computed_in_steps
 
 pytestmark = pytest.mark.panel
 
@@ -61,6 +63,18 @@ def test_real_features_of_a_night_do_not_know_what_came_after_it(settings):
         con.execute("ROLLBACK")
     assert as_it_was["as_of"].max() == CUT
     assert_frame_equal(as_it_was, everything, check_exact=True)
+
+
+def test_real_features_computed_in_random_steps_have_the_bits_of_one_backfill(settings):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        con = run.warehouse.con
+        days = [d for (d,) in con.execute("SELECT DISTINCT session FROM raw_price WHERE price_basis = 'adjusted'"
+                                          " ORDER BY session").fetchall()]  # fmt: skip
+        stored = con.sql("SELECT * FROM feature_daily ORDER BY as_of, ticker").pl()
+        random = Random(20241230)
+        for n_cuts in (1, 4, 9):
+            in_steps = computed_in_steps(con, days, random.sample(range(1, len(days)), n_cuts))
+            assert_frame_equal(in_steps, stored, check_exact=True)
 
 
 def test_adjusted_returns_agree_with_the_exchanges_own(settings):
