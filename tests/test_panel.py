@@ -8,7 +8,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.price_level import with_factors
 from kstock_batch.features.replay import compute_features
+from kstock_batch.features.sessions import read_sessions
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.settings import Settings
@@ -93,6 +95,24 @@ def test_adjusted_returns_agree_with_the_exchanges_own(settings):
     )
     assert found["n"].item() > 10_000
     assert found["agree"].item() > 0.99
+
+
+def test_raw_prices_over_the_factors_they_show_move_as_the_exchange_says(settings):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        rows = run.warehouse.con.sql(
+            "SELECT ticker, DATE '2021-01-01' AS serves_from, session, close, change_pct, shares_outstanding"
+            " FROM raw_price WHERE price_basis = 'raw'"
+        ).pl()
+        sessions = read_sessions(run.warehouse.con).drop("cutoff_at")
+    unstated = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, "factor": pl.Float64})
+    moved = with_factors(rows, sessions, unstated).join(sessions, on="session")
+    before = (pl.col("close", "session_number").shift().over("ticker", order_by="session")).name.suffix("_before")
+    moved = moved.with_columns(before).filter(pl.col("session_number") - pl.col("session_number_before") == 1)
+    told = moved.with_columns(own=100 * (pl.col("close") / pl.col("close_before") / pl.col("factor") - 1))
+    off = told.filter((pl.col("own") - pl.col("change_pct")).abs() > 0.0051)
+    assert told.height > 10_000
+    assert told["evidence"].drop_nulls().len() >= 3
+    assert off.is_empty(), off
 
 
 def test_the_label_is_true_for_about_a_quarter_of_the_rows(settings):
