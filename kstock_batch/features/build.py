@@ -120,7 +120,7 @@ def _keep_state(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed
     )
     con.execute(
         "DELETE FROM price_action WHERE session > $checkpoint OR list_contains(CAST($again AS VARCHAR[]), ticker)",
-        {"checkpoint": block.checkpoint, "again": found_again},
+        {"checkpoint": block.checkpoint, "again": computed.begun_anew + found_before},
     )
     insert_rows(con, "price_action", computed.actions, order="session, ticker")
 
