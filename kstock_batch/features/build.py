@@ -115,12 +115,10 @@ def _keep_state(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed
         "DELETE FROM feature_state WHERE session NOT IN (SELECT unnest($kept))", {"kept": due.kept_checkpoints(block)}
     )
     # Of a ticker that begins in this block (anew, or with its first trade) everything found so far is found again.
-    found_again = (
-        computed.begun_anew + computed.actions.filter(pl.col("session") <= block.checkpoint)["ticker"].to_list()
-    )
+    found_again = computed.actions.filter(pl.col("session") <= block.checkpoint)["ticker"].to_list()
     con.execute(
         "DELETE FROM price_action WHERE session > $checkpoint OR list_contains(CAST($again AS VARCHAR[]), ticker)",
-        {"checkpoint": block.checkpoint, "again": computed.begun_anew + found_before},
+        {"checkpoint": block.checkpoint, "again": computed.begun_anew + found_again},
     )
     insert_rows(con, "price_action", computed.actions, order="session, ticker")
 
