@@ -75,7 +75,10 @@ def compute_block(
     }
     values["is_window_dense"] = _is_window_dense(con, frame, layout)
     values["bars_available"] = carried.n_bars + np.arange(1, bars.n_new + 1)[:, None]
-    rows = _rows_wanted(frame, layout, values, block)
+    rows = _rows_wanted(frame, layout, values, block).with_columns(
+        # Policy entries and ages are told by the instant up to which the night knew, too.
+        pl.min_horizontal("cutoff_at", pl.lit(knowledge.known_at)).alias("cutoff_at")
+    )
     rows = with_fundamentals(con, rows, series.closes, block, knowledge)
     rows = _finished(con, rows, block, recipe, knowledge)
     return Computed(
