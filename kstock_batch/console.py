@@ -1,7 +1,7 @@
 """What a person sees: results on stdout, everything else on stderr. The only module that prints."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Row = Mapping[str, Any]
+Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
 

@@ -38,7 +38,7 @@ VALUES = MappingProxyType(
         **dict.fromkeys(("known_at", "stored_at", "settled_at", "start_at", "end_at", "now"), datetime(2024, 6, 28)),
         **{"checkpoint": DAY, "basis": "adjusted", "begun_anew": ["text"], "tickers": ["text"]},
         **{"known_from": [DAY], "until": [DAY], "taken_at": datetime(2024, 6, 28), "retroactive": False},
-        **{"min_overlap": 3, "min_ratio_change": 0.001, "tolerance": 0.002},
+        **{"n_ends": 20, "fraction_that_agrees": 0.8},
         **dict.fromkeys(("run_id", "digest", "model_version", "fingerprint", "ticker", "ticker_"), "text"),
         **{"keys": ["text"], "values": ["text"], "audits": ["text"]},
     }
@@ -79,7 +79,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
         con.execute(
             "CREATE TEMP TABLE delta AS SELECT *, false AS is_other, false AS is_new, 1 AS version FROM incoming"
         )
-        con.execute("CREATE TEMP TABLE restated AS SELECT ticker, 1.0 AS ratio, 1 AS n_overlap FROM incoming")
+        con.execute(
+            "CREATE TEMP TABLE restated AS SELECT ticker, 1.0 AS ratio, 1.0 AS ratio_after, 1.0 AS volume_ratio,"
+            " 1.0 AS volume_ratio_after, 1 AS n_overlap FROM incoming"
+        )
         yield con
 
 

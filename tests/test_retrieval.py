@@ -1,6 +1,6 @@
 """Point-in-time retrieval: a spine row gets what its night knew, never what came after."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -77,6 +77,28 @@ def test_a_spine_or_a_column_that_is_none_is_refused_by_name(warehouse):
         read_features(warehouse.con, pl.DataFrame({"ticker": ["000010"], "as_of": [DAYS[0]]}), ["rsii"])
 
 
+@pytest.mark.parametrize(
+    ("spine", "says"),
+    [
+        ({"ticker": ["000010"], "as_of": [20240304]}, "as_of has type Int64"),
+        ({"ticker": [10], "as_of": [DAYS[0]]}, "ticker has type Int64"),
+        ({"ticker": ["000010"], "as_of": [datetime(2024, 3, 4, 9, 5)]}, "an instant within a day, 2024-03-04 09:05:00"),
+        ({"ticker": ["000010"], "as_of": [DAYS[0]], "rsi": [1.0]}, r"columns \['rsi'\] of its own"),
+        ({"ticker": ["000010"], "as_of": [DAYS[0]], "feature_as_of": [1]}, "of its own"),
+    ],
+)
+def test_a_spine_that_cannot_be_meant_is_refused(warehouse, spine, says):
+    with pytest.raises(ConfigError, match=says):
+        rsi(warehouse, spine)
+
+
+def test_a_day_written_as_midnight_is_that_day_and_the_spines_own_columns_decide_nothing(warehouse):
+    spine = {"ticker": ["000010"], "as_of": [datetime(2024, 3, 5)], "session": [DAYS[9]], "session_number": [3]}
+    found = rsi(warehouse, spine)
+    assert found["rsi"].to_list() == [1.0]
+    assert found["session"].to_list() == [DAYS[9]]
+
+
 # The commands
 
 
@@ -99,13 +121,11 @@ def test_features_get_writes_the_spine_with_its_features(built, tmp_path):
     assert rows["feature_as_of"].to_list() == [LAST] * 2
 
 
-@pytest.mark.parametrize("spine", ["absent", "no parquet", "wrong type"])
+@pytest.mark.parametrize("spine", ["absent", "no parquet"])
 def test_a_spine_that_cannot_be_read_is_named(built, tmp_path, spine):
     path = tmp_path / "spine.parquet"
     if spine == "no parquet":
         path.write_text("ticker,as_of", encoding="utf-8")
-    elif spine == "wrong type":
-        pl.DataFrame({"ticker": [SAMSUNG], "as_of": [20240628]}).write_parquet(path)
     told = run(built, "features", "get", path, "--out", tmp_path / "out.parquet")
     assert (told.exit_code, str(path) in sentence(told)) == (7, True)
     assert not (tmp_path / "out.parquet").exists()

@@ -115,7 +115,7 @@ def test_no_number_is_nan_or_infinite(table, column, value):
         ("known_before_period_end", "raw_financial", {"period_end": date(2024, 6, 30)}),
         ("holding_is_no_percentage", "raw_flow", {"foreign_holding_pct": 100.1}),
         ("not_a_session", "raw_flow", {"session": SATURDAY}),
-        ("not_final_yet", "raw_price", {"available_at": datetime(2024, 7, 1, 6, 45)}),
+        ("known_after_its_own_night", "raw_price", {"available_at": datetime(2024, 6, 28, 9, 30, 1)}),
         ("not_final_yet", "raw_flow", {"available_at": NOW + timedelta(seconds=1)}),
         ("date_in_the_future", "raw_macro", {"event_date": date(2024, 7, 2)}),
     ],
@@ -134,7 +134,7 @@ def test_today_is_not_the_future():
 
 
 def test_what_became_final_this_instant_is_final():
-    assert broken_rule("raw_price", **(PRICE | {"available_at": NOW})) is None
+    assert broken_rule("raw_valuation", **(KEYED | {"available_at": NOW})) is None
 
 
 def test_a_filing_may_be_dated_ahead_because_it_is_used_only_then():

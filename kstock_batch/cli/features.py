@@ -47,6 +47,8 @@ def features(
     if ctx.invoked_subcommand is not None:
         return
     settings: Settings = ctx.obj
+    if rebuild and (as_known_at or as_stored_at):
+        raise ConfigError("--rebuild writes the store, a past night does not", fix="give one or the other")
     if as_known_at or as_stored_at:
         _replay(settings, as_known_at, as_stored_at, since, as_of, out, as_json)
     elif as_of or since or out:
@@ -95,11 +97,13 @@ def _replay(
     begun = time.monotonic()
     knowledge, basis = Knowledge(as_known_at or FOREVER, as_stored_at or FOREVER), settings.price_basis
     with Warehouse.read(settings) as warehouse:
-        newest = newest_session_known(warehouse.con, min(knowledge.known_at, knowledge.stored_at), basis)
+        newest = newest_session_known(warehouse.con, knowledge, basis)
         end = session_asked(warehouse.con, as_of, basis) if as_of else newest
         start = session_asked(warehouse.con, since, basis) if since else end
-        if not start <= end <= newest:
-            raise ConfigError(f"{start} … {end} was not known then", fix=f"ask for sessions through {newest}")
+        if start > end:
+            raise ConfigError(f"--from {start} is after {end}", fix="give an earlier --from")
+        if end > newest:
+            raise ConfigError(f"{end} was not known then", fix=f"ask for sessions through {newest}")
         done = replay(warehouse.con, start, end, recipe_of(settings), knowledge)
     if out:
         _write(settings, done.rows, out)

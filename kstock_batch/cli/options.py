@@ -37,13 +37,21 @@ class SeoulInstant(click.ParamType[datetime]):
         """Return the UTC instant, or say how one is written."""
         if isinstance(value, datetime):
             return value
+        if "T" not in value and ":" not in value and _is_date(value):
+            self.fail(f"{value!r} has no time of day, like 2023-05-10T18:30", param, ctx)
         try:
             instant = datetime.fromisoformat(value)
-        except ValueError:
+            return instant - KST_OFFSET if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an instant like 2023-05-10T18:30", param, ctx)
-        if "T" not in value and ":" not in value:
-            self.fail(f"{value!r} has no time of day, like 2023-05-10T18:30", param, ctx)
-        return instant - KST_OFFSET if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
+
+
+def _is_date(value: str) -> bool:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 SEOUL_INSTANT = SeoulInstant()

@@ -122,7 +122,7 @@ def _finished(
             listing, left_on="cutoff_at", right_on="available_at", by="ticker", strategy="backward",
             check_sortedness=False,
         )
-        .join(read_market_wide(con, block, knowledge), on="as_of", how="left", validate="m:1")
+        .join(read_market_wide(con, block, knowledge), on="as_of", how="left", validate="m:1", maintain_order="left")
         .with_columns(*in_won, is_scoreable(recipe.include_preferred), sector_code(), close=won)
         .with_columns(rs_percentile(), policy_bonus().alias("policy_bonus"))
         .select(

@@ -3,13 +3,13 @@
 A block that was committed is done: killed at any moment, the next build goes on after it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import duckdb
 import polars as pl
 
+from kstock_batch.console import Advance
 from kstock_batch.features.block import Computed, Recipe, compute_block
 from kstock_batch.features.extra import Extras
 from kstock_batch.features.extra_columns import fill_columns, sync_columns
@@ -23,8 +23,6 @@ from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import Warehouse, insert_rows
-
-Advance = Callable[..., None]  # (label, steps=, total=) of a progress bar
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def bring_up_to_date(
 ) -> Build:
     """Compute every session whose features are missing or may have changed, with its labels, and commit them."""
     con, recipe = warehouse.con, recipe_of(settings)
-    sync_columns(warehouse, extras)
+    sync_columns(warehouse, extras, run)
     due = read_due(con, recipe)
     n_due = sum(due.sessions_of(block).height for block in due.blocks)
     n_rows = 0
@@ -81,6 +79,9 @@ def bring_up_to_date(
 def _commit(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed: Computed, run: Run) -> int:
     """Make the store hold what was computed, within a transaction of the caller's."""
     span = {"start": block.start, "end": block.end}
+    if block.start == due.first:  # of prices that began earlier, and count no more
+        for table in ("feature_daily", "feature_session", "label_daily"):
+            con.execute(f"DELETE FROM {table} WHERE as_of < $first", {"first": due.first})
     con.execute("DELETE FROM feature_daily WHERE as_of BETWEEN $start AND $end", span)
     insert_rows(con, "feature_daily", due.clustered(computed.rows), order=None)
     _cluster_again(con, block, due)
@@ -116,11 +117,25 @@ def _keep_state(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed
     )
     # Of a ticker that begins in this block (anew, or with its first trade) everything found so far is found again.
     found_again = computed.actions.filter(pl.col("session") <= block.checkpoint)["ticker"].to_list()
+    _mark_moved_labels(con, computed)
     con.execute(
         "DELETE FROM price_action WHERE session > $checkpoint OR list_contains(CAST($again AS VARCHAR[]), ticker)",
         {"checkpoint": block.checkpoint, "again": computed.begun_anew + found_again},
     )
     insert_rows(con, "price_action", computed.actions, order="session, ticker")
+
+
+def _mark_moved_labels(con: duckdb.DuckDBPyConnection, computed: Computed) -> None:
+    """Mark outcomes that a corporate action which is found or lost anew may change."""
+    if not computed.begun_anew:
+        return
+    names = {"names": computed.begun_anew}
+    stored = con.sql("FROM price_action WHERE list_contains(CAST($names AS VARCHAR[]), ticker)", params=names).pl()
+    key = ["ticker", "session", "factor"]
+    found = computed.actions.filter(pl.col("ticker").is_in(computed.begun_anew))
+    moved = pl.concat([stored.join(found, on=key, how="anti"), found.join(stored, on=key, how="anti")])
+    if (since := moved["session"].min()) is not None:
+        con.execute("INSERT INTO label_due VALUES ($since, 'a corporate action')", {"since": since})
 
 
 def _ledger_rows(block: Block, due: Due, rows: pl.DataFrame, run: Run) -> pl.DataFrame:

@@ -88,23 +88,38 @@ def require_sound(extras: Extras) -> None:
         raise ConfigError(f"the extra features {taken} have names that are taken", fix="choose other names")
     for extra in extras:
         digest_of(extra)
-        if extra.expression is not None and (bar := _first_difference(extra)) is not None:
+        if extra.expression is not None:
+            _require_repeatable(extra)
+
+
+def _require_repeatable(extra: ExtraFeature) -> None:
+    """Raise unless the expression gives the same bits on a random series with only its own bars, at any price level."""
+    whole = _trial_bars(MAX_BARS + 80)
+    values = _tried(extra, whole)
+    for bar in range(MAX_BARS, whole.height - 1, 7):
+        own = _tried(extra, whole[bar - extra.n_bars + 1 : bar + 1])
+        if not own[-1:].equals(values[bar : bar + 1], null_equal=True):
             raise ConfigError(
                 f"the extra feature {extra.name} differs if only its {extra.n_bars} bars are there (trial bar {bar})",
                 fix="read no later bar, raise n_bars, or use window_mean: polars' rolling sums carry what came before",
             )
+    doubled = whole.with_columns(pl.col("open", "high", "low", "close") * 2)  # exact, so a ratio keeps its bits
+    if not _tried(extra, doubled).equals(values, null_equal=True):
+        raise ConfigError(
+            f"the extra feature {extra.name} changes with the price level",
+            fix="make it a ratio of prices: a later split would change any other value",
+        )
 
 
-def _first_difference(extra: ExtraFeature) -> int | None:
-    """Return a bar of a random series on which the value changes when all but its ``n_bars`` bars are taken away."""
+def _tried(extra: ExtraFeature, bars: pl.DataFrame) -> pl.Series:
     assert extra.expression is not None
-    whole = _trial_bars(MAX_BARS + 80)
-    values = whole.select(extra.expression.cast(pl.Float64).alias("value"))["value"]
-    for bar in range(MAX_BARS, whole.height - 1, 7):
-        own = whole[bar - extra.n_bars + 1 : bar + 1].select(extra.expression.cast(pl.Float64).alias("value"))["value"]
-        if not own[-1:].equals(values[bar : bar + 1], null_equal=True):
-            return bar
-    return None
+    try:
+        return bars.select(extra.expression.cast(pl.Float64).alias("value"))["value"]
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(
+            f"the extra feature {extra.name} cannot be computed: {str(error).splitlines()[0]}",
+            fix=f"write a numeric expression of {bars.columns}",
+        ) from error
 
 
 def _trial_bars(n: int) -> pl.DataFrame:

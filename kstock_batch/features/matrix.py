@@ -47,7 +47,7 @@ class Layout:
         if n_old.max(initial=0) > REACH:
             raise ValueError(f"{n_old.max()} bars before the first to compute, at most {REACH} fit")
         n_all = np.bincount(series, minlength=n_series)
-        begins = np.concatenate([[0], np.cumsum(n_all)[:-1]])
+        begins = np.cumsum(n_all) - n_all
         position = np.arange(len(series)) - begins[series]
         row = REACH + position - n_old[series]
         n_new = n_all - n_old

@@ -16,6 +16,7 @@ from kstock_batch.features.sessions import price_range, read_sessions
 from kstock_batch.market.contract import HORIZON, LABEL_RISE, MAX_WINDOW_SPAN, MIN_BARS, fingerprint
 from kstock_batch.market.policy import CALENDAR
 from kstock_batch.market.sectors import SECTOR_CODES, SECTOR_MAP_VERSION
+from kstock_batch.market.sessions import CUTOFF
 from kstock_batch.store.queries import sql_folder
 
 # Rows of 50 sessions lie together in feature_daily, by ticker: one session is then read as fast as one ticker's years.
@@ -23,6 +24,23 @@ CLUSTER = 50
 # A block reads a year of bars before its first: longer blocks read less twice, shorter ones lose less to a kill.
 BLOCK = 10 * CLUSTER
 KEPT_NIGHTS = 10  # whose state is kept: a correction of last week goes on from there
+
+# What decides a value. A change of the other modules and statements of these rooms recomputes nothing.
+DEFINING = (
+    *("block", "cross_section", "flows", "fundamental", "knowledge", "labels", "market_wide", "matrix", "price_level"),
+    *("prices", "state", "technical"),
+)
+DEFINING_STATEMENTS = (
+    *("features/bar", "features/bar_anew", "features/corporate_action", "features/filing_known", "features/flow"),
+    *(
+        "features/listing",
+        "features/market_cap",
+        "features/market_wide",
+        "features/price_action",
+        "features/price_event",
+    ),
+    *("features/session", "features/state", "features/valuation", "labels/label_5d"),
+)
 
 
 @dataclass(frozen=True)
@@ -116,10 +134,11 @@ def blocks_of(con: duckdb.DuckDBPyConnection, sessions: pl.DataFrame, days: list
 
 def definition_digest(recipe: Recipe) -> str:
     """Return a digest that changes with any text or constant that a stored feature or label depends on."""
-    whole = hashlib.sha256(repr((fingerprint(), recipe, HORIZON, LABEL_RISE, MIN_BARS)).encode())
+    whole = hashlib.sha256(repr((fingerprint(), recipe, HORIZON, LABEL_RISE, MIN_BARS, CUTOFF)).encode())
     whole.update(repr((MAX_WINDOW_SPAN, SECTOR_MAP_VERSION, SECTOR_CODES, CALENDAR)).encode())
-    own = sorted(Path(__file__).parent.glob("*.py"))
-    statements = sorted(path for folder in ("features", "labels") for path in (sql_folder() / folder).glob("*.sql"))
-    for path in (*own, *statements):
+    room, sql = Path(__file__).parent, sql_folder()
+    for path in (*(room / f"{name}.py" for name in DEFINING), room.parent / "market" / "policy.py"):
         whole.update(path.read_bytes())
+    for name in DEFINING_STATEMENTS:
+        whole.update((sql / f"{name}.sql").read_bytes())
     return whole.hexdigest()[:12]

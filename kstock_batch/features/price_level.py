@@ -41,12 +41,12 @@ def with_levels(
     sessions = read_sessions(con).drop("cutoff_at")
     stated = Query.load("features/corporate_action").frame(con, end=block.end, **knowledge.params)
     before = Query.load("features/price_action").frame(con, checkpoint=block.checkpoint)
-    rows = with_factors(rows, sessions, stated).sort(*SERIES, "session")
+    rows = with_factors(rows, sessions, stated)  # sorted as the next step needs it: a ticker may be several series
     rows = rows.join_asof(
         before.select("ticker", "session", carried="cumulative"),
         on="session", by="ticker", strategy="backward", check_sortedness=False,
     ).with_columns(pl.col("carried").fill_null(1.0))  # fmt: skip
-    rows = _with_cumulative(rows)
+    rows = _with_cumulative(rows.sort(*SERIES, "session"))
     actions = _last_vintage(rows).filter(pl.col("is_new") & pl.col("evidence").is_not_null())
     found = actions.select("ticker", "session", "factor", pl.col("level").alias("cumulative"), "evidence")
     one_level = (
@@ -62,9 +62,14 @@ def with_factors(rows: pl.DataFrame, sessions: pl.DataFrame, stated: pl.DataFram
 
     Nothing is a factor of 1 and a null.
     """
-    rows = rows.join(sessions, on="session", how="left", validate="m:1").join(
-        stated.rename({"factor": "stated"}), on=["ticker", "session"], how="left", validate="m:1"
-    )
+    rows = rows.join(sessions, on="session", how="left", validate="m:1").sort("ticker", "session")
+    # An action on a session without a row of its ticker shows in the next row.
+    rows = rows.join_asof(
+        stated.select("ticker", stated_on="session", stated="factor"),
+        left_on="session", right_on="stated_on", by="ticker", strategy="backward", check_sortedness=False,
+    )  # fmt: skip
+    session_before = pl.col("session").shift().over(*SERIES, order_by="session")
+    rows = rows.with_columns(stated=pl.when(pl.col("stated_on") > session_before).then("stated"))
     rows = rows.with_columns(
         pl.col("close").shift().over(*SERIES, order_by="session").alias("close_before"),
         pl.col("shares_outstanding").shift().over(*SERIES, order_by="session").alias("shares_before"),
@@ -83,9 +88,8 @@ def with_factors(rows: pl.DataFrame, sessions: pl.DataFrame, stated: pl.DataFram
         .otherwise(pl.struct(factor=pl.lit(1.0), evidence=pl.lit(None, dtype=pl.String)))
     )
     rows = rows.with_columns(chosen.struct.unnest())
-    return rows.drop(
-        "session_number", "stated", "close_before", "shares_before", "n_since", "base_factor", "shares_factor"
-    )
+    seen = ("stated", "stated_on", "close_before", "shares_before", "n_since", "base_factor", "shares_factor")
+    return rows.drop("session_number", *seen)
 
 
 def _base_factor() -> pl.Expr:

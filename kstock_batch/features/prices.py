@@ -68,9 +68,14 @@ def read_series(con: duckdb.DuckDBPyConnection, block: Block, basis: str, knowle
 
 def _vintages(con: duckdb.DuckDBPyConnection, block: Block, basis: str, knowledge: Knowledge) -> pl.DataFrame:
     """Return ticker, serves_from, serves_until (excluded): the corrected pasts that nights of the block read."""
-    events = Query.load("features/price_event").frame(
-        con, basis=basis, checkpoint=block.checkpoint, end=block.end, **knowledge.params
+    later = Query.load("features/price_event").frame(
+        con, basis=basis, checkpoint=block.checkpoint, end=DAY_AFTER_ALL, **knowledge.params
     )
+    events = later.filter(pl.col("known_from") <= block.end)
+    if basis == "raw":
+        # The actions stored for these tickers may have been found in prices as they read later than the checkpoint.
+        begun = later.select("ticker", known_from=pl.lit(block.start))
+        events = pl.concat([events, begun]).unique(maintain_order=True)
     until = pl.col("known_from").shift().over("ticker", order_by="known_from", descending=True)  # the next correction
     return events.select(
         "ticker", pl.col("known_from").alias("serves_from"), until.fill_null(DAY_AFTER_ALL).alias("serves_until")

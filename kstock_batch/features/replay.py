@@ -1,7 +1,7 @@
 """Replay: features of past sessions from nothing but raw rows, as they could be known at some instant."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import duckdb
 import polars as pl
@@ -53,12 +53,13 @@ def compute_features(
     return compute_block(con, block, recipe, knowledge=knowledge).rows.sort("as_of", "ticker")
 
 
-def newest_session_known(con: duckdb.DuckDBPyConnection, known_at: datetime, basis: str) -> date:
-    """Return the last session whose prices were known at a UTC instant."""
-    found: date | None = Query.load("features/newest_known").frame(con, known_at=known_at, basis=basis).row(0)[0]
+def newest_session_known(con: duckdb.DuckDBPyConnection, knowledge: Knowledge, basis: str) -> date:
+    """Return the last session whose prices were known."""
+    found: date | None = Query.load("features/newest_known").frame(con, basis=basis, **knowledge.params).row(0)[0]
     if found is None:
+        asked = min(knowledge.known_at, knowledge.stored_at)
         raise DataNotReady(
-            f"no {basis} price of the store was known at {known_at:%Y-%m-%d %H:%M} UTC",
+            f"no {basis} price of the store was known at {asked:%Y-%m-%d %H:%M} UTC",
             fix="give a later instant, or ingest prices that reach back that far",
         )
     return found

@@ -1,6 +1,7 @@
 """Point-in-time retrieval: the features that were known for any list of (ticker, as_of)."""
 
 from collections.abc import Sequence
+from datetime import time
 from pathlib import Path
 
 import duckdb
@@ -26,21 +27,50 @@ def read_features(
     max_age_sessions : for a ticker without a row on that session (it did not trade), how many sessions back its newest
         row may lie; older is null
     """
-    if lacking := sorted({"ticker", "as_of"} - set(spine.columns)):
-        raise ConfigError(f"the spine has no columns {lacking}", fix="give it ticker (text) and as_of (date)")
+    _require_spine(spine, names)
     _require_columns(con, names)
     sessions = read_sessions(con).select("session", "session_number")
+    # Only the keys go through the joins: the spine's own columns may be called anything.
     keyed = (
-        spine.with_row_index("spine_row")
-        .with_columns(pl.col("ticker").cast(pl.String), pl.col("as_of").cast(pl.Date))
+        spine.select(pl.col("ticker").cast(pl.String), pl.col("as_of").cast(pl.Date))
+        .with_row_index("spine_row")
         .sort("as_of")
         .join_asof(sessions, left_on="as_of", right_on="session", strategy="backward")
     )
     found = _rows(con, keyed.select("spine_row", "ticker", "session"), names)
     if max_age_sessions:
         found = pl.concat([found, _older_rows(con, keyed, found, sessions, names, max_age_sessions)])
-    joined = keyed.join(found, on="spine_row", how="left", validate="1:1").sort("spine_row")
-    return joined.select(*spine.columns, "feature_as_of", *names)
+    in_order = keyed.select("spine_row").join(found, on="spine_row", how="left", validate="1:1").sort("spine_row")
+    return spine.with_columns(in_order.drop("spine_row").get_columns())
+
+
+def _require_spine(spine: pl.DataFrame, names: Sequence[str]) -> None:
+    if lacking := sorted({"ticker", "as_of"} - set(spine.columns)):
+        raise ConfigError(f"the spine has no columns {lacking}", fix="give it ticker (text) and as_of (date)")
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise ConfigError(f"the columns {twice} are asked for twice", fix="ask for each once")
+    if taken := sorted(set(spine.columns) & {"feature_as_of", *names}):
+        raise ConfigError(f"the spine has columns {taken} of its own", fix="rename them: the answer uses those names")
+    if not (spine.schema["ticker"] == pl.String or isinstance(spine.schema["ticker"], pl.Categorical | pl.Enum)):
+        raise ConfigError(
+            f"the spine's ticker has type {spine.schema['ticker']}",
+            fix="write texts of six characters such as '005930'",
+        )
+    _require_days(spine["as_of"])
+
+
+def _require_days(as_of: pl.Series) -> None:
+    """Raise unless every as_of is a day: an instant within a day knows less than its evening does."""
+    if as_of.dtype == pl.Date:
+        return
+    if not (isinstance(as_of.dtype, pl.Datetime) and as_of.dtype.time_zone is None):
+        raise ConfigError(f"the spine's as_of has type {as_of.dtype}", fix="write it as a date")
+    within = as_of.drop_nulls()
+    if (within.dt.time() != time(0)).any():
+        raise ConfigError(
+            f"the spine's as_of is an instant within a day, {within.filter(within.dt.time() != time(0))[0]}",
+            fix="give dates; a decision before 18:30 in Seoul knows the features of the session before",
+        )
 
 
 def read_spine(path: Path) -> pl.DataFrame:
@@ -52,10 +82,6 @@ def read_spine(path: Path) -> pl.DataFrame:
             f"{path} cannot be read as parquet: {str(error).splitlines()[0]}",
             fix="give a Parquet file of ticker, as_of",
         ) from error
-    if "as_of" in spine.columns and spine.schema["as_of"] not in (pl.Date, pl.Datetime("us"), pl.Datetime("ns")):
-        raise SourceError(
-            f"{path}: column as_of has type {spine.schema['as_of']}", fix="write it as a date, without a time zone"
-        )
     return spine
 
 

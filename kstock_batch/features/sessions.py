@@ -25,7 +25,9 @@ def price_range(con: duckdb.DuckDBPyConnection, basis: str) -> tuple[date, date]
     first, newest = Query.load("features/price_range").frame(con, basis=basis).row(0)
     if first is None:
         raise DataNotReady(
-            f"the store holds no {basis} prices", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
+            f"the store holds no {basis} prices",
+            fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
+            + ("" if basis == "adjusted" else ', or set price_basis = "adjusted" in kstock.toml'),
         )
     return first, newest
 

@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from kstock_batch.features.knowledge import BEFORE_ALL
 from kstock_batch.features.matrix import REACH, Layout
 from kstock_batch.features.prices import Series
 from kstock_batch.features.technical import Carried, Recursions, as_columns
@@ -39,6 +40,8 @@ def _state_at(
     newest = layout.newest((frame["session"] <= session).to_numpy())
     row = np.where(newest >= 0, layout.row[newest], -1)
     oldest = np.maximum(layout.begins, newest - REACH + 1)
+    # With fewer bars than that everything is in reach, the sessions without a trade before the first of them too.
+    has_more = pl.Series(newest - layout.begins + 1 >= REACH)
     after = recursions.after(np.maximum(row, REACH - 1), carried)
     serves = frame[layout.begins].select(
         "ticker",
@@ -47,7 +50,7 @@ def _state_at(
     return (
         serves.with_columns(
             pl.lit(session).alias("session"),
-            frame["session"][oldest].alias("reach_from"),
+            pl.when(has_more).then(frame["session"][oldest]).otherwise(BEFORE_ALL).alias("reach_from"),
             **{name: pl.Series(values).fill_nan(None) for name, values in as_columns(after).items()},
         )
         .filter("is_serving")

@@ -194,7 +194,7 @@ def _trend(recursions: Recursions, carried: Carried) -> dict[str, Matrix]:
         "golden_cross": _flag((fast > slow) & (fast_before <= slow_before)),
         "dead_cross": _flag((fast < slow) & (fast_before >= slow_before)),
         "weekly_trend_up": _flag(is_up),
-        "mtf_aligned": _flag(is_up & (fast > slow)),
+        "mtf_aligned": _flag(is_up),  # EMA50 > EMA200, which the other asks too
     }
 
 

@@ -1,8 +1,7 @@
 """Restatements: a source of adjusted prices that comes back at another level, as it does after a split.
 
-Its new rows and the stored ones overlap. Where the earliest of those are all off by one ratio, the source has restated
-the ticker's past; the rows from before the overlap, which it did not send, are brought to its level. Mixed levels would
-look like a crash that never was.
+Its new rows and the stored ones overlap. Where nearly all of those are off by one ratio, the source has restated the
+ticker's past; the rows it did not send are brought to its level. Mixed levels would look like a crash that never was.
 """
 
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from kstock_batch.ingest.versions import Delta
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 
-MIN_OVERLAP = 3  # one row that differs is a correction
-MIN_RATIO_CHANGE = 0.001
-# How far single rows may miss the common ratio: sources round restated prices to whole won.
-TOLERANCE = 0.002
+N_ENDS = 20  # rows at either end of the overlap that tell the ratio there
+FRACTION_THAT_AGREES = 0.8  # a row or two may be corrected besides
 
 
 @dataclass(frozen=True)
@@ -30,24 +27,29 @@ class Restatement:
 
     def __str__(self) -> str:
         """Return it as an operator reads it."""
-        return (
-            f"{self.ticker} x {self.ratio:.6g} ({self.n_overlap} rows overlap, {self.n_rescaled} older rows rescaled)"
-        )
+        return f"{self.ticker} x {self.ratio:.6g} ({self.n_overlap} rows overlap, {self.n_rescaled} others rescaled)"
 
 
 def rescale_restated(con: duckdb.DuckDBPyConnection, delta: Delta, run: Run, *, retroactive: bool) -> list[Restatement]:
-    """Add to the delta of raw_price the older rows of each restated ticker, at the new level; return what was found."""
+    """Add the unsent rows of restated tickers to the delta of raw_price, at the new level; return what was found."""
     if delta.table.name != "raw_price" or not delta.n_changed:
         return []
-    limits = {"min_overlap": MIN_OVERLAP, "min_ratio_change": MIN_RATIO_CHANGE, "tolerance": TOLERANCE}
+    limits = {"n_ends": N_ENDS, "fraction_that_agrees": FRACTION_THAT_AGREES}
+    how = {"now": run.started_at, "retroactive": retroactive}
     con.execute(f"CREATE OR REPLACE TEMP TABLE restated AS {Query.load('ingest/restated').text}", limits)
+    con.execute(f"INSERT INTO delta BY NAME {Query.load('ingest/rescaled').text}", how)
     con.execute(
-        f"INSERT INTO delta BY NAME {Query.load('ingest/rescaled').text}",
-        {"now": run.started_at, "retroactive": retroactive},
+        # Rows of the past count at the new level from then on, whether they were stored before or are late.
+        "UPDATE delta SET available_at = CASE WHEN delta.is_new THEN greatest(delta.available_at, f.counts_from)"
+        " ELSE least(delta.available_at, f.counts_from) END"
+        f" FROM ({Query.load('ingest/restated_from').text}) AS f"
+        " WHERE delta.ticker = f.ticker AND delta.session <= f.last_session"
+        " AND delta.price_basis = 'adjusted' AND NOT delta.retracts"
     )
     found = con.execute(
-        "SELECT r.ticker, r.ratio, r.n_overlap, count(d.ticker) FROM restated AS r LEFT JOIN delta AS d"
-        " ON d.ticker = r.ticker AND d.is_rescaled GROUP BY ALL ORDER BY r.ticker"
+        "SELECT r.ticker, CASE WHEN r.ratio <> 1 THEN r.ratio ELSE r.ratio_after END, r.n_overlap, count(d.ticker)"
+        " FROM restated AS r LEFT JOIN delta AS d ON d.ticker = r.ticker AND d.is_rescaled"
+        " GROUP BY ALL ORDER BY r.ticker"
     ).fetchall()
     con.execute("DROP TABLE restated")
     restatements = [Restatement(*row) for row in found]

@@ -30,6 +30,7 @@ class Delta:
     table: Table
     n_new: int
     n_changed: int
+    retroactive: bool
 
     @classmethod
     def of(cls, con: duckdb.DuckDBPyConnection, table: Table, now: datetime, *, retroactive: bool) -> "Delta":
@@ -55,11 +56,14 @@ class Delta:
             {"now": now, "retroactive": retroactive},
         )
         counts = con.execute("SELECT count(*) FILTER (is_new), count(*) FILTER (NOT is_new) FROM delta").fetchall()
-        return cls(table, int(counts[0][0]), int(counts[0][1]))
+        return cls(table, int(counts[0][0]), int(counts[0][1]), retroactive)
 
     def store(self, con: duckdb.DuckDBPyConnection, run: Run) -> None:
         """Make the new versions stand, mark the nights that may change, and forget the delta."""
         if self.n_new or self.n_changed:
+            # What stood until now decides which nights may change, so it is asked before anything is.
+            self._mark_features(con, run)
+            self._mark_labels(con, run)
             self._retract(con, run.started_at)
             con.execute(
                 f"INSERT INTO {self.table.name} BY NAME SELECT * EXCLUDE (old_row, old_version, old_available_at,"
@@ -67,25 +71,32 @@ class Delta:
                 f" ORDER BY {', '.join(_physical_order(self.table))}",
                 {"now": run.started_at},
             )
-            self._mark_features(con, run)
-            self._mark_labels(con, run)
         con.execute("DROP TABLE delta")
 
     def _retract(self, con: duckdb.DuckDBPyConnection, now: datetime) -> None:
+        """Retract every version of a value that was never right, but of one that was only dated wrongly that one."""
         key = ", ".join(self.table.key)
+        wrong = (
+            f"({key}) IN (SELECT ({key}) FROM delta WHERE retracts)"
+            if self.retroactive
+            else "rowid IN (SELECT old_row FROM delta WHERE retracts)"
+        )
         con.execute(
-            f"UPDATE {self.table.name} SET retracted_at = $now WHERE retracted_at IS NULL"
-            f" AND ({key}) IN (SELECT ({key}) FROM delta WHERE retracts)",
-            {"now": now},
+            f"UPDATE {self.table.name} SET retracted_at = $now WHERE retracted_at IS NULL AND {wrong}", {"now": now}
         )
 
     def _mark_features(self, con: duckdb.DuckDBPyConnection, run: Run) -> None:
-        """Mark the first night that may change: of a retracted version, the first that used it."""
-        first_used = "(CASE WHEN retracts THEN least(available_at, old_available_at) ELSE available_at END + $to_night)"
-        night, source = f"{first_used}::DATE", "delta"
+        """Mark the first night that may change: of retracted versions, the first that used one of them."""
+        key = ", ".join(self.table.key)
+        used = (
+            f"SELECT {key}, min(available_at) AS first_available_at FROM {self.table.name} WHERE retracted_at IS NULL"
+            f" AND ({key}) IN (SELECT ({key}) FROM delta WHERE retracts) GROUP BY {key}"
+        )
+        source = f"delta LEFT JOIN ({used}) AS u USING ({key})"
+        night = "(least(available_at, first_available_at) + $to_night)::DATE"
         if self.table.name == "raw_listing":  # known since ever, but of no effect before its ticker has a price
             night = f"greatest({night}, p.first_session)"
-            source = f"delta JOIN ({_FIRST_PRICE}) AS p USING (ticker)"
+            source += f" JOIN ({_FIRST_PRICE}) AS p USING (ticker)"
         con.execute(
             f"INSERT INTO feature_due SELECT $table, min({night}), $run_id FROM {source} HAVING min({night}) NOTNULL",
             {"table": self.table.name, "run_id": run.run_id, "to_night": _TO_NIGHT},
@@ -95,8 +106,9 @@ class Delta:
         """Mark outcomes that a corrected price or a delisting may change: they are told by what is known now."""
         changed = {
             "raw_price": "SELECT min(session) AS day FROM delta WHERE NOT is_new",
-            "raw_listing": "SELECT min(coalesce(last_seen, first_session)) AS day FROM delta"
-            f" JOIN ({_FIRST_PRICE}) AS p USING (ticker)",
+            "raw_listing": "SELECT min(coalesce(least(d.last_seen, t.last_seen), p.first_session)) AS day"
+            f" FROM delta AS d JOIN ({_FIRST_PRICE}) AS p USING (ticker)"
+            " LEFT JOIN raw_listing AS t ON t.ticker = d.ticker AND t.retracted_at IS NULL",
         }.get(self.table.name)
         if changed:
             statement = f"INSERT INTO label_due SELECT day, $run_id FROM ({changed}) WHERE day NOTNULL"

@@ -6,6 +6,8 @@ filled for every session, and no other column is touched. docs/adding-a-feature.
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import polars as pl
 
@@ -49,11 +51,12 @@ class ExtraFeature:
 
 
 def window_mean(x: pl.Expr, n: int) -> pl.Expr:
-    """Return the mean of the last ``n`` values, added up anew for each bar.
+    """Return the mean of the last ``n`` values, added up anew for each bar, newest first; null until there are ``n``.
 
-    polars' rolling_mean carries a sum from bar to bar, so its last bits depend on where the frame begins.
+    polars' rolling_mean carries a sum from bar to bar, so its last bits depend on where the frame begins, and its
+    sum_horizontal adds many columns in whatever order its threads find them.
     """
-    return pl.when(x.shift(n - 1).is_not_null()).then(pl.sum_horizontal(x.shift(back) for back in range(n)) / n)
+    return reduce(add, (x.shift(back) for back in range(n))) / n
 
 
 EXTRA_FEATURES: tuple[ExtraFeature, ...] = ()

@@ -7,6 +7,7 @@ import duckdb
 
 from kstock_batch.errors import ConfigError
 from kstock_batch.market.contract import DTYPE, FEATURE_NAMES, FEATURES, Feature
+from kstock_batch.market.extra_features import EXTRA_FEATURES, ExtraFeature
 from kstock_batch.store.queries import Query
 
 AS_INPUT = {
@@ -17,16 +18,18 @@ AS_INPUT = {
 }
 
 
-def feature_called(name: str) -> Feature:
+def feature_called(name: str) -> Feature | ExtraFeature:
     """Return the feature, or say which names are meant."""
-    found = next((feature for feature in FEATURES if feature.name == name), None)
+    listed: list[Feature | ExtraFeature] = [*FEATURES, *EXTRA_FEATURES]
+    known = {feature.name: feature for feature in listed}
+    found = known.get(name)
     if found is None:
-        near = get_close_matches(name, FEATURE_NAMES) or FEATURE_NAMES
+        near = get_close_matches(name, known) or FEATURE_NAMES
         raise ConfigError(f"no feature is called {name}", fix=f"use one of {list(near)}, or see `features list`")
     return found
 
 
-def contract_facts(feature: Feature) -> dict[str, Any]:
+def contract_facts(feature: Feature | ExtraFeature) -> dict[str, Any]:
     """Return what the contract says, by name."""
     bars = feature.null_until
     return {
@@ -40,7 +43,7 @@ def contract_facts(feature: Feature) -> dict[str, Any]:
     }
 
 
-def newest_values(con: duckdb.DuckDBPyConnection, feature: Feature) -> dict[str, Any]:
+def newest_values(con: duckdb.DuckDBPyConnection, feature: Feature | ExtraFeature) -> dict[str, Any]:
     """Return the newest session, how many of its rows lack the feature, and how far the others reach."""
     rows = Query.load("reports/newest_feature").frame(con)
     if rows.is_empty():

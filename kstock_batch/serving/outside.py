@@ -8,7 +8,7 @@ import duckdb
 
 from kstock_batch.errors import ConfigError
 from kstock_batch.files import disk_full, disk_full_is_named, says_disk_full
-from kstock_batch.settings import Settings
+from kstock_batch.settings import FILE_NAME, Settings
 
 
 @contextmanager
@@ -31,15 +31,12 @@ def folder_outside(settings: Settings, path: Path) -> Iterator[None]:
 
 @contextmanager
 def _outside(settings: Settings, path: Path) -> Iterator[None]:
-    ours = (
-        settings.warehouse,
-        settings.store,
-        settings.store.with_suffix(".lock"),
-        settings.published,
-        settings.models,
-    )
-    if path.resolve() in {own.resolve() for own in (*ours, settings.published.parent)}:
+    ours = [own.resolve() for own in (settings.warehouse, settings.models, settings.root / FILE_NAME)]
+    place = path.resolve()
+    if any(place == own or own in place.parents for own in ours):
         raise _refused(path, "it belongs to this installation")
+    if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+        raise _refused(path, "it is no plain file")
     try:
         with disk_full_is_named(path):
             yield

@@ -11,6 +11,8 @@ filing AS (
     period_end,
     version,
     available_at,
+    -- A figure's age is that of the report, not that of its last correction.
+    min(available_at) OVER (PARTITION BY ticker, period_end) AS filed_at,
     net_income_ytd,
     equity,
     coalesce(100 * liabilities / nullif(equity, 0), debt_ratio) AS debt_ratio,
@@ -18,8 +20,7 @@ filing AS (
       AS is_year,
   FROM raw_financial
   WHERE available_at <= least($end_at, $known_at)
-    AND ingested_at <= $stored_at
-    AND (retracted_at IS NULL OR retracted_at > $stored_at)
+    AND is_held(ingested_at, retracted_at, $stored_at)
 ),
 instant AS (            -- those between the nights asked for, and the last one before them
   SELECT ticker, available_at AS known_at FROM filing WHERE available_at > $start_at
@@ -32,7 +33,7 @@ known AS (
     i.ticker,
     i.known_at,
     f.period_end,
-    f.available_at,
+    f.filed_at,
     f.net_income_ytd,
     f.equity,
     f.debt_ratio,
@@ -48,7 +49,7 @@ known_year AS (
     ticker,
     known_at,
     period_end,
-    available_at,
+    filed_at,
     net_income_ytd,
     coalesce(date_diff('month', lag(period_end) OVER by_ticker, period_end), 12) % 12 = 0 AS is_twelve_months,
   FROM known
@@ -60,7 +61,7 @@ net_income_4q AS (      -- this year so far + last year - last year as far
     f.ticker,
     f.known_at,
     f.period_end,
-    greatest(f.available_at, y.available_at, q.available_at) AS available_at,
+    greatest(f.filed_at, y.filed_at, q.filed_at) AS filed_at,
     f.net_income_ytd + y.net_income_ytd - q.net_income_ytd AS won,
   FROM known AS f
   -- The year just closed, also where it is a short one: an older year is not the one that this report goes on from.
@@ -70,8 +71,9 @@ net_income_4q AS (      -- this year so far + last year - last year as far
     AND q.known_at = f.known_at
     AND last_day(q.period_end) = last_day(f.period_end - INTERVAL 12 MONTH)
   WHERE NOT f.is_year AND y.is_twelve_months AND y.period_end >= f.period_end - INTERVAL 10 MONTH
+  QUALIFY row_number() OVER (PARTITION BY f.ticker, f.known_at, f.period_end ORDER BY q.period_end DESC) = 1
   UNION ALL
-  SELECT ticker, known_at, period_end, available_at, net_income_ytd AS won
+  SELECT ticker, known_at, period_end, filed_at, net_income_ytd AS won
   FROM known_year
   WHERE is_twelve_months
 ),
@@ -80,9 +82,9 @@ income AS (
     ticker,
     known_at,
     arg_max(won, period_end) AS net_income,
-    arg_max(available_at, period_end) AS net_income_at,
+    arg_max(filed_at, period_end) AS net_income_at,
   FROM net_income_4q
-  WHERE won IS NOT NULL AND available_at > known_at - to_days($max_age_days)
+  WHERE won IS NOT NULL AND filed_at > known_at - to_days($max_age_days)
   GROUP BY ticker, known_at
 ),
 balance AS (
@@ -90,9 +92,9 @@ balance AS (
     ticker,
     known_at,
     arg_max(equity, period_end) FILTER (equity IS NOT NULL) AS equity,
-    arg_max(available_at, period_end) FILTER (equity IS NOT NULL) AS equity_at,
+    arg_max(filed_at, period_end) FILTER (equity IS NOT NULL) AS equity_at,
     arg_max(debt_ratio, period_end) FILTER (debt_ratio IS NOT NULL) AS debt_ratio,
-    arg_max(available_at, period_end) FILTER (debt_ratio IS NOT NULL) AS debt_ratio_at,
+    arg_max(filed_at, period_end) FILTER (debt_ratio IS NOT NULL) AS debt_ratio_at,
   FROM known
   GROUP BY ticker, known_at
 )

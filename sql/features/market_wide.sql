@@ -10,7 +10,13 @@ spine AS (
 ),
 -- The newest version of each close that was known, and the one before it; 40 days hold both, whatever the holidays.
 known AS (
-  SELECT s.as_of, s.knows_until, m.series, m.event_date, m.available_at, m.close
+  SELECT
+    s.as_of,
+    s.knows_until,
+    m.series,
+    m.event_date,
+    m.close,
+    min(m.available_at) OVER (PARTITION BY s.as_of, m.series, m.event_date) AS available_at,  -- as first told
   FROM spine AS s
   JOIN raw_macro AS m
     ON m.available_at <= s.knows_until AND m.event_date > s.as_of - INTERVAL 40 DAY
