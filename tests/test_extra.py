@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from factories import until
 from kstock_batch.errors import ConfigError
+from kstock_batch.features import build
 from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
@@ -110,7 +111,7 @@ def test_a_definition_that_changes_fills_its_column_anew_and_one_taken_out_drops
     assert_frame_equal(store.rows(), before.drop("gap_pct"), check_exact=True)
 
 
-def test_a_fill_that_was_interrupted_goes_on(store, monkeypatch):
+def test_a_fill_that_was_interrupted_goes_on(store):
     store.night(SESSIONS[-1], ())
     extras = registered_in_docs()
     store.build(extras)
@@ -120,8 +121,35 @@ def test_a_fill_that_was_interrupted_goes_on(store, monkeypatch):
         run.warehouse.con.execute(
             "UPDATE feature_daily SET return_5d_pct = NULL WHERE as_of > $day", {"day": SESSIONS[100]}
         )
-    store.build(extras)
+    stages = store.build(extras)
+    assert stages[0].startswith(f"fill return_5d_pct {SESSIONS[101]}"), "what was filled is not filled again"
     assert_frame_equal(store.rows(), whole, check_exact=True)
+
+
+def test_a_definition_that_comes_back_does_not_find_the_values_of_another(store, monkeypatch):
+    first = ExtraFeature("gap_pct", "O / C before", expression=pl.col("open") / CLOSE.shift(), n_bars=2)
+    other = ExtraFeature("gap_pct", "C / C before", expression=CLOSE / CLOSE.shift(), n_bars=2)
+    store.night(SESSIONS[-1], (first,))
+    wanted = store.rows()
+    with opened_run(store.settings, "test", at=datetime(2026, 5, 2)) as run:
+        run.warehouse.con.execute("INSERT INTO feature_due VALUES ('test', $day, 'x')", {"day": SESSIONS[200]})
+        monkeypatch.setattr(build, "fill_columns", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            bring_up_to_date(run.warehouse, store.settings, run, extras=(other,))
+    monkeypatch.undo()
+    store.build((first,))
+    assert_frame_equal(store.rows(), wanted, check_exact=True)
+
+
+def test_a_column_whose_fill_failed_goes_with_its_entry(store, monkeypatch):
+    store.night(SESSIONS[-1], ())
+    before = store.rows()
+    monkeypatch.setattr(build, "fill_columns", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.build(registered_in_docs())
+    monkeypatch.undo()
+    store.build(())
+    assert_frame_equal(store.rows(), before, check_exact=True)
 
 
 def test_a_statement_can_define_a_feature(store, tmp_path, monkeypatch):
@@ -153,12 +181,14 @@ def test_a_statement_can_define_a_feature(store, tmp_path, monkeypatch):
         (CLOSE / CLOSE.ewm_mean(span=10, adjust=False), 50),
         (CLOSE / CLOSE.max(), 20),
         (CLOSE / CLOSE.rolling_mean(20), 20),
+        (CLOSE, 1),
+        (CLOSE - CLOSE.shift(), 2),
     ],
-    ids=["looks ahead", "reads a bar more", "never forgets", "whole history", "carries a sum"],
+    ids=["ahead", "a bar more", "never forgets", "whole history", "carries a sum", "won", "difference in won"],
 )
 def test_what_a_night_could_not_know_or_repeat_is_refused(store, expression, n_bars):
     extra = ExtraFeature("bad", "no good", expression=expression, n_bars=n_bars)
-    with pytest.raises(ConfigError, match="the extra feature bad differs"):
+    with pytest.raises(ConfigError, match=r"the extra feature bad (differs|changes with the price level)"):
         store.night(SESSIONS[-1], (extra,))
 
 
@@ -178,6 +208,12 @@ def test_a_name_that_is_no_column_and_too_many_bars_are_refused():
 def test_a_feature_without_a_definition_is_refused(store):
     with pytest.raises(ConfigError, match="the extra feature lost has no definition"):
         store.night(SESSIONS[-1], (ExtraFeature("lost", "nowhere"),))
+
+
+@pytest.mark.parametrize("expression", [pl.col("clsoe"), pl.lit("text")], ids=["no column", "no number"])
+def test_an_expression_that_cannot_be_computed_is_refused(store, expression):
+    with pytest.raises(ConfigError, match="the extra feature bad cannot be computed"):
+        store.night(SESSIONS[-1], (ExtraFeature("bad", "x", expression=expression),))
 
 
 def test_nothing_is_registered_by_default():

@@ -14,7 +14,7 @@ from kstock_batch.features.replay import compute_features
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.market.contract import FEATURES
-from kstock_batch.market.sessions import cutoff_at, seoul_date
+from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import opened_run
 
@@ -127,6 +127,63 @@ def test_market_cap_moves_with_the_price_through_a_split(tmp_path):
     assert caps[SPLIT] == pytest.approx(1e12 * whole[SPLIT] / whole[30], rel=1e-3)
 
 
+def test_a_stated_action_on_a_session_without_a_row_shows_in_the_next_one(tmp_path):
+    rows = [row | {"change_pct": None} for row in split_rows() if row["session"] != DAYS[SPLIT]]
+    known = cutoff_at(DAYS[SPLIT]) - timedelta(days=30)
+    action = {"ticker": "000010", "session": DAYS[SPLIT], "factor": 0.2, "kind": "split", "available_at": known}
+    assert has_no_jump(computed(tmp_path, rows, [action]))
+
+
+def corrected_split(known_late):
+    """Return rows whose split was at first printed without a base price, and the correction that came later."""
+    rows = split_rows()
+    wrong = rows[SPLIT] | {"change_pct": round(100 * (rows[SPLIT]["close"] / rows[SPLIT - 1]["close"] - 1), 2)}
+    return [*rows[:SPLIT], wrong, *rows[SPLIT + 1 :]], rows[SPLIT] | {"available_at": known_late, "version": 2}
+
+
+def built(warehouse):
+    settings = Settings(root=warehouse.path.parents[1], price_basis="raw")
+    bring_up_to_date(warehouse, settings, _run(warehouse))
+    return warehouse.con.sql("FROM feature_daily ORDER BY as_of, ticker").pl()
+
+
+def test_nights_before_a_corrected_action_can_be_computed_again_after_it(tmp_path):
+    first, correction = corrected_split(cutoff_at(DAYS[60]))
+    with hand_store(tmp_path, DAYS) as warehouse:
+        put(warehouse, "raw_price", first)
+        built(warehouse)
+        put(warehouse, "raw_price", [correction])
+        warehouse.con.execute("INSERT INTO feature_due VALUES ('raw_price', $day, 'x')", {"day": DAYS[60]})
+        whole = built(warehouse)
+        assert_frame_equal(whole, compute_features(warehouse.con, DAYS[0], DAYS[-1], RAW), check_exact=True)
+        warehouse.con.execute("INSERT INTO feature_due VALUES ('another ticker', $day, 'x')", {"day": DAYS[50]})
+        assert_frame_equal(built(warehouse), whole, check_exact=True)
+
+
+def test_outcomes_around_an_action_that_is_found_later_are_told_anew(tmp_path):
+    first, correction = corrected_split(cutoff_at(DAYS[60]))
+    with hand_store(tmp_path, DAYS) as warehouse:
+        put(warehouse, "raw_price", first)
+        built(warehouse)
+        crash = warehouse.con.sql("SELECT min(forward_return) AS low FROM label_daily").pl()["low"].item()
+        put(warehouse, "raw_price", [correction])
+        warehouse.con.execute("INSERT INTO feature_due VALUES ('raw_price', $day, 'x')", {"day": DAYS[60]})
+        built(warehouse)
+        mended = warehouse.con.sql("SELECT min(forward_return) AS low FROM label_daily").pl()["low"].item()
+    assert (crash < -0.7, mended > -0.1) == (True, True)
+
+
+def test_actions_of_a_ticker_that_never_traded_are_stored_once(tmp_path):
+    rows = split_rows(halted=range(80))
+    with hand_store(tmp_path, DAYS) as warehouse:
+        put(warehouse, "raw_price", [*rows[:60], *(row | {"ticker": "000020"} for row in split_rows()[:60])])
+        built(warehouse)
+        put(warehouse, "raw_price", [*rows[60:], *(row | {"ticker": "000020"} for row in split_rows()[60:])])
+        built(warehouse)
+        counts = warehouse.con.sql("SELECT ticker, count(*) AS n FROM price_action GROUP BY ticker").pl()
+    assert counts["n"].to_list() == [1] * counts.height
+
+
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     """Features of one sample market, computed from its adjusted prices and from the exchange's own."""
@@ -141,7 +198,6 @@ def market(tmp_path_factory):
             found[basis] = run.warehouse.con.sql("FROM feature_daily ORDER BY ticker, as_of").pl()
             labels[basis] = run.warehouse.con.sql("FROM label_daily ORDER BY ticker, as_of").pl()
             actions = run.warehouse.con.sql("FROM price_action").pl()
-    assert seoul_date(cutoff_at(newest)) == newest
     return found, labels, actions
 
 

@@ -242,3 +242,148 @@ def test_three_wrong_rows_are_corrections_not_a_restatement(nights):
     again = nights.ingest({**frames, "prices": prices}, ON_SUNDAY)
     assert [u.restated for u in again if u.restated] == []
     assert sum(u.n_changed for u in again) == 3
+
+
+def restated_from(day: date, frames: Frames | None = None) -> Frames:
+    """Return what an adjusted source sends after a split: rows from ``day`` on, all at the new level."""
+    sent = split_ten_to_one(frames or hand_made(), SAMSUNG)
+    sent["prices"] = sent["prices"].filter(pl.col("date") >= day)
+    return sent
+
+
+EVENING = to_utc(MONDAY, time(18, 35))  # after the night's cutoff, as a nightly job runs
+
+
+@pytest.mark.parametrize("sent_from", [date(2024, 5, 20), date(2024, 6, 5), DAYS[0]], ids=["weeks", "two rows", "all"])
+def test_the_night_on_which_a_split_arrives_sees_one_level(nights, sent_from):
+    nights.ingest(hand_made(), AT_FIRST)
+    _, before = nights.build()
+    nights.ingest(restated_from(sent_from), EVENING)
+    done, after = nights.build()
+    assert done.start == MONDAY
+    assert without_jump(after)
+    assert after.filter((pl.col("ticker") == SAMSUNG) & (pl.col("as_of") == MONDAY))["close"].item() < 10_000
+    assert_frame_equal(after.filter(pl.col("as_of") < MONDAY), before, check_exact=True)
+    assert_frame_equal(nights.anew(), after, check_exact=True)
+
+
+def test_sessions_that_are_caught_up_with_a_split_see_one_level(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    nights.build()
+    nights.ingest(restated_from(date(2024, 5, 20)), AT_LAST)
+    _, after = nights.build()
+    assert without_jump(after)
+    assert_frame_equal(nights.anew(), after, check_exact=True)
+
+
+def test_a_row_that_is_corrected_besides_does_not_hide_a_split(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    sent = restated_from(date(2024, 5, 20))
+    row = sent["prices"].with_row_index().filter(
+        (pl.col("ticker") == SAMSUNG) & (pl.col("date") == date(2024, 5, 27))
+    )["index"].item()  # fmt: skip
+    sent["prices"] = with_cell(sent["prices"], row, close=sent["prices"]["high"][row])
+    (prices,) = (u for u in nights.ingest(sent, EVENING) if u.restated)
+    assert prices.restated[0].ratio == pytest.approx(0.1, rel=1e-3)
+    assert without_jump(nights.build()[1])
+
+
+def test_an_older_vintage_that_ends_earlier_brings_the_rows_after_it_to_its_level(nights):
+    nights.ingest(split_ten_to_one(hand_made(), SAMSUNG), AT_LAST)
+    frames = hand_made()
+    old = {**frames, "prices": frames["prices"].filter(pl.col("date") <= date(2024, 6, 7))}
+    (prices,) = (u for u in nights.ingest(old, AT_LAST + timedelta(days=1)) if u.restated)
+    assert prices.restated[0].n_rescaled == sum(day > date(2024, 6, 7) for day in DAYS)
+    levels = nights.asked(f"SELECT min(close) AS low, max(close) AS high FROM price WHERE ticker = '{SAMSUNG}'").row(0)
+    assert levels[1] / levels[0] < 1.01
+
+
+def test_a_source_that_scales_prices_only_has_its_volumes_left_alone(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    sent = restated_from(date(2024, 5, 20))
+    volumes = hand_made()["prices"].filter(pl.col("date") >= date(2024, 5, 20))["volume"]
+    sent["prices"] = sent["prices"].with_columns(volume=volumes)
+    nights.ingest(sent, EVENING)
+    oldest = nights.asked(f"SELECT volume FROM price WHERE ticker = '{SAMSUNG}' AND session = DATE '{DAYS[0]}'")
+    assert oldest["volume"].to_list() == [1_000]
+
+
+@pytest.mark.parametrize("n_rows", [2, 4, 9])
+def test_a_few_prices_that_are_a_little_off_are_corrections(nights, n_rows):
+    nights.ingest(hand_made(), AT_FIRST)
+    frames = hand_made()
+    sent = frames["prices"].filter(pl.col("date").is_in(sessions_between(FIRST, date(2024, 6, 7))[-n_rows:]))
+    off = pl.when(pl.col("ticker") == SAMSUNG).then(pl.col("close") + 15).otherwise("close")
+    again = nights.ingest({**frames, "prices": sent.with_columns(close=off)}, ON_SUNDAY)
+    assert [u.restated for u in again if u.restated] == []
+
+
+def test_a_retroactive_split_after_one_that_was_dated_by_arrival_loses_no_session(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    nights.ingest(restated_from(date(2024, 5, 20)), ON_SUNDAY)
+    nights.ingest(split_ten_to_one(restated_from(date(2024, 6, 3)), SAMSUNG), ON_SUNDAY + timedelta(hours=1),
+                  retroactive=True)  # fmt: skip
+    _, rows = nights.build()
+    samsung = rows.filter(pl.col("ticker") == SAMSUNG)
+    assert samsung.height == sum(day <= date(2024, 6, 7) for day in DAYS)
+    assert without_jump(rows)
+    assert_frame_equal(nights.anew(), rows, check_exact=True)
+
+
+def filings(**changed) -> Frames:
+    frames = hand_made()
+    return {**frames, "financials": with_cell(frames["financials"], 0, **changed)}
+
+
+def test_a_corrected_filing_that_is_dated_anew_leaves_the_first_one_to_the_nights_that_knew_it(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    nights.ingest(filings(equity=300e12, available_from=date(2024, 5, 13)), AT_FIRST + timedelta(minutes=1))
+    nights.build()
+    nights.ingest(filings(equity=300e12, available_from=date(2024, 5, 20)), AT_FIRST + timedelta(minutes=2))
+    _, rows = nights.build()
+    roe = dict(rows.filter(pl.col("ticker") == SAMSUNG).select("as_of", "roe").iter_rows())
+    for day in sessions_between(date(2024, 3, 12), date(2024, 6, 7)):
+        equity = 363e12 if day < date(2024, 5, 20) else 300e12
+        assert roe[day] == pytest.approx(100 * 15e12 / equity), day
+    assert_frame_equal(nights.anew(), rows, check_exact=True)
+
+
+def test_correcting_an_old_filing_does_not_make_it_young(nights):
+    old = filings(period_end=date(2022, 12, 31), available_from=date(2023, 3, 20))
+    nights.ingest(old, AT_FIRST)
+    nights.ingest({**old, "financials": with_cell(old["financials"], 0, equity=300e12)}, ON_SUNDAY)
+    nights.ingest({**old, "financials": with_cell(old["financials"], 0, equity=300e12)}, AT_LAST)
+    _, rows = nights.build()
+    roe = rows.filter((pl.col("ticker") == SAMSUNG) & (pl.col("as_of") > date(2024, 4, 24)))["roe"]
+    assert rows["as_of"].max() == LAST
+    assert roe.null_count() == len(roe)
+
+
+def test_a_delisting_that_is_found_to_be_later_is_told_anew(nights):
+    frames = hand_made()
+    gone = pl.col("ticker") == HYNIX
+    prices = frames["prices"].filter(~gone | (pl.col("date") <= date(2024, 5, 31)))
+
+    def seen(day: date) -> Frames:
+        last_seen = pl.when(gone).then(pl.lit(day))
+        return {**frames, "prices": prices, "listings": frames["listings"].with_columns(last_seen=last_seen)}
+
+    nights.ingest(seen(date(2024, 5, 31)), AT_LAST)
+    nights.build()
+    nights.ingest(seen(date(2024, 6, 14)), AT_LAST + timedelta(days=1))
+    nights.build()
+    delisted = nights.asked(f"SELECT as_of FROM label_daily WHERE ticker = '{HYNIX}' AND is_delisted")["as_of"]
+    assert delisted.to_list() == []
+
+
+def test_a_change_of_what_no_feature_reads_begins_nothing_anew(nights):
+    nights.ingest(hand_made(), AT_FIRST)
+    frames = hand_made()
+    shares = frames["prices"].with_columns(shares_outstanding=pl.col("shares_outstanding") + 1)
+    nights.ingest({**frames, "prices": shares}, ON_SUNDAY)
+    from kstock_batch.store.queries import Query
+
+    with opened_run(nights.settings, "test", at=AT_LAST) as run:
+        bounds = {"checkpoint": FIRST, "end": date(2025, 1, 1), **Knowledge().params}
+        for basis, n in (("adjusted", 0), ("raw", 0)):
+            assert Query.load("features/price_event").frame(run.warehouse.con, basis=basis, **bounds).height == n
