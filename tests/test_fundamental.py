@@ -139,3 +139,16 @@ def test_debt_ratio_is_liabilities_over_equity_and_the_printed_figure_where_one_
 def test_a_missing_year_does_not_silence_the_next_yearly_report(tmp_path):
     filings = [filing(date(2020, 12, 31), 91, 50.0), filing(date(2022, 12, 31), 91, 70.0)]
     assert fundamentals(tmp_path, filings=filings)[date(2023, 4, 3)]["roe"] == pytest.approx(7)
+
+
+def test_a_correction_of_the_second_source_does_not_displace_the_first(tmp_path):
+    first = on(DAYS[5], market_cap=1e12) | {"source": "a"}
+    second = on(DAYS[5], market_cap=2e12) | {"source": "b"}
+    corrected = second | {"market_cap": 3e12, "version": 2, "available_at": on(DAYS[8])["available_at"]}
+    with hand_store(tmp_path, DAYS) as warehouse:
+        put(warehouse, "raw_price", prices("000010", DAYS, [100] * len(DAYS)))
+        for row in (first | {"version": 1}, second | {"version": 1}, corrected):
+            put(warehouse, "raw_market_cap", [row])
+        found = compute_features(warehouse.con, DAYS[0], DAYS[-1])
+    caps = dict(found.select("as_of", "market_cap_log").iter_rows())
+    assert [caps[DAYS[n]] for n in (5, 8, 12)] == pytest.approx([12.0] * 3)

@@ -18,7 +18,8 @@ correction AS (         -- another price or volume than before; the rest moves n
     AND p.available_at <= $known_at
     AND is_held(p.ingested_at, p.retracted_at, $stored_at)
     AND (
-      (p.open, p.high, p.low, p.close, p.volume) IS DISTINCT FROM (o.open, o.high, o.low, o.close, o.volume)
+      NOT is_held(o.ingested_at, o.retracted_at, $stored_at)
+      OR (p.open, p.high, p.low, p.close, p.volume) IS DISTINCT FROM (o.open, o.high, o.low, o.close, o.volume)
       OR ($basis = 'raw' AND (p.change_pct, p.shares_outstanding) IS DISTINCT FROM (o.change_pct, o.shares_outstanding))
     )
 ),
