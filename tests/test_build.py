@@ -182,7 +182,9 @@ def test_a_store_of_names_that_never_traded_has_no_features_and_no_fault(tmp_pat
     days = weekdays(date(2023, 1, 2), 30)
     with hand_store(tmp_path, days) as warehouse:
         put(warehouse, "raw_price", prices("000010", days, [-100] * 30))
-        assert compute_features(warehouse.con, days[0], days[-1]).is_empty()
+        run = Run("run", "test", datetime(2023, 6, 1), warehouse)
+        done = bring_up_to_date(warehouse, Settings(root=tmp_path), run)
+        assert (done.n_rows, bring_up_to_date(warehouse, Settings(root=tmp_path), run).n_rows) == (0, 0)
 
 
 def test_a_market_cap_printed_before_the_first_trade_is_known_to_nights_as_to_a_backfill(tmp_path):
