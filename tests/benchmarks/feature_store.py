@@ -72,8 +72,13 @@ def of_tickers(source: Path, target: Path, times: float) -> int:
         rows = pl.read_parquet(path)
         if "ticker" in rows.columns:
             rows = rows.filter(pl.col("ticker").is_in(chosen.implode()))
+            # Codes begin with a digit; each copy has ten letters of its own in its place.
+            digit = pl.col("ticker").str.slice(0, 1)
             others = (
-                rows.with_columns(ticker=pl.lit(chr(ord("A") + n)) + pl.col("ticker").str.slice(1))
+                rows.with_columns(
+                    ticker=digit.replace_strict({str(d): chr(ord("A") + 10 * n + d) for d in range(10)})
+                    + pl.col("ticker").str.slice(1)
+                )
                 for n in range(round(times) - 1)
             )
             rows = pl.concat([rows, *others])
