@@ -39,7 +39,8 @@ class Snapshot:
 def take_snapshot(settings: Settings, target: Path, *, since: date | None, at: datetime) -> Snapshot:
     """Replace ``target`` by a snapshot of the store from ``since`` (default: the beginning) on."""
     temp = target.with_name(f".{target.name}.building")
-    with file_outside(settings, target), Warehouse.read(settings) as warehouse:
+    # The file is the inner of the two: a full disk is its own, not the store's.
+    with Warehouse.read(settings) as warehouse, file_outside(settings, target):
         _require_no_other_file(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         remove(temp)  # what a killed run left
