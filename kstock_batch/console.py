@@ -1,7 +1,7 @@
 """What a person sees: results on stdout, everything else on stderr. The only module that prints."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Row = Mapping[str, Any]
+Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
 
@@ -53,6 +54,11 @@ def result(line: str) -> None:
     click.echo(line)
 
 
+def text(piece: str) -> None:
+    """Print a piece of a longer text on stdout, as it is."""
+    click.echo(piece, nl=False)
+
+
 def note(line: str) -> None:
     """Print what happened on the way on stderr."""
     click.echo(line, err=True)
@@ -72,8 +78,8 @@ def progress(what: str, total: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
-        def advance(label: str | None = None, steps: int = 1) -> None:
-            bar.update(task, advance=steps, description=what if label is None else f"{what}: {label}")
+        def advance(label: str | None = None, steps: int = 1, total: int | None = None) -> None:
+            bar.update(task, advance=steps, total=total, description=what if label is None else f"{what}: {label}")
 
         yield advance
 

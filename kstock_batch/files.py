@@ -55,20 +55,27 @@ def rename_into_place(temp: Path, path: Path) -> None:
         fsync(path.parent)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, then rename it into place."""
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a file beside ``path`` for the body to write; rename it into place, or remove it if anything fails."""
     with disk_full_is_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(fd)
         temp = Path(name)
         try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
+            yield temp
             temp.chmod(0o644)  # mkstemp makes 0600: the bot may run as another user
             rename_into_place(temp, path)
         except BaseException:
             temp.unlink(missing_ok=True)
             raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path``, then rename it into place."""
+    with written_beside(path) as temp:
+        temp.write_bytes(data)
 
 
 def sha256(path: Path) -> str:

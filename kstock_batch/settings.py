@@ -32,6 +32,8 @@ class Settings:
     tree_rounds : boosting rounds of each tree member
     seed : of every random choice
     include_preferred : score preferred shares too
+    price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
+        with the corporate actions they show
     """
 
     root: Path = Path(".")
@@ -47,6 +49,7 @@ class Settings:
     tree_rounds: int = 250
     seed: int = 20260101
     include_preferred: bool = False
+    price_basis: str = "adjusted"
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
@@ -85,6 +88,7 @@ class Settings:
             "sequence_stride": (self.sequence_stride >= 1, "1 or more"),
             "lstm_epochs": (self.lstm_epochs >= 1, "1 or more"),
             "tree_rounds": (self.tree_rounds >= 1, "1 or more"),
+            "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }
         for key, (holds, wanted) in rules.items():

@@ -36,7 +36,7 @@ RAW_TABLES = (
 )
 MADE_TABLES = ("feature_daily", "label_daily", "prediction", "feature_due")
 # When and by which run a row came is told apart from what it says.
-PROVENANCE = "run_id|ingested_at|scored_at|model_version"
+PROVENANCE = "run_id|ingested_at|retracted_at|scored_at|model_version"
 
 WALKED = ("--tickers", 60, "--sessions", 240, "--signal", 3)
 TINY = "train_sessions = 150\nvalidation_share = 0.4\ntree_rounds = 20\nlstm_epochs = 1\nsequence_stride = 20\n"

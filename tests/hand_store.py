@@ -28,10 +28,10 @@ def hand_store(root, sessions):
 
 def put(warehouse, table, rows, *, available_at=None):
     """Append rows; what a test does not care about gets a harmless value."""
-    frame = pl.DataFrame(rows) if isinstance(rows, list) else rows
+    frame = pl.DataFrame(rows, infer_schema_length=None) if isinstance(rows, list) else rows
     if "available_at" not in frame.columns:
         frame = frame.with_columns(available_at=pl.lit(available_at))
-    extra = {} if table == "raw_calendar" else {"source": pl.lit("by_hand")}
+    extra = {} if table == "raw_calendar" or "source" in frame.columns else {"source": pl.lit("by_hand")}
     insert_rows(warehouse.con, table, frame.with_columns(ingested_at=pl.lit(KNOWN), **extra), order="1")
 
 

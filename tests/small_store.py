@@ -28,7 +28,7 @@ def small_store(root: Path) -> Iterator[Warehouse]:
         for ticker, name in (("005930", "삼성전자"), ("000660", "SK하이닉스")):
             warehouse.con.execute(
                 "INSERT INTO raw_listing VALUES ($ticker, $name, 'KOSPI', '반도체', NULL, false, false, NULL, NULL,"
-                " 'test', $at, $at)",
+                " 'test', $at, $at, 1, NULL)",
                 {"ticker": ticker, "name": name, "at": NOON},
             )
         yield warehouse

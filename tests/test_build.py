@@ -2,13 +2,21 @@
 
 from dataclasses import replace
 from datetime import date, datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hand_store import hand_store, listing, prices, put, weekdays
-from kstock_batch.features.build import bring_up_to_date, compute_features, rs_percentile
+from kstock_batch.features import plan
+from kstock_batch.features.block import Recipe
+from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.cross_section import rs_percentile
+from kstock_batch.features.replay import compute_features
 from kstock_batch.features.windows import BarRows, gather
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
@@ -16,8 +24,9 @@ from kstock_batch.ingest.sources.sample_market import generate
 from kstock_batch.market.contract import FEATURE_NAMES, N_FEATURES
 from kstock_batch.market.sessions import krx_sessions
 from kstock_batch.settings import Settings
-from kstock_batch.store.ledger import opened_run
-from kstock_batch.store.queries import Query
+from kstock_batch.store.ledger import Run, opened_run
+from kstock_batch.store.queries import Query, sql_folder
+from steps import computed_in_steps
 
 SESSIONS = krx_sessions(date(2025, 1, 2), date(2026, 4, 30))[:270]
 # The session before third-quarter reports become known, and two ordinary ones.
@@ -79,6 +88,25 @@ def test_nights_computed_one_after_the_other_equal_a_backfill_to_the_bit(tmp_pat
     assert_frame_equal(nightly, backfilled, check_exact=True)
 
 
+@pytest.fixture(scope="module", params=["adjusted", "raw"])
+def backfilled(request, tmp_path_factory, market):
+    """A store of the market with all features computed in one go, open, and its recipe."""
+    root = tmp_path_factory.mktemp(f"backfilled_{request.param}")
+    (root / "kstock.toml").write_text(f'price_basis = "{request.param}"\n', encoding="utf-8")
+    settings = ingest(root, market)
+    with opened_run(settings, "test", at=datetime(2026, 5, 2)) as run:
+        con = run.warehouse.con
+        recipe = Recipe(price_basis=request.param)
+        yield con, recipe, compute_features(con, SESSIONS[0], SESSIONS[-1], recipe)
+
+
+@trials(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, len(SESSIONS) - 1), min_size=1, max_size=5))
+def test_whatever_the_steps_the_features_have_the_bits_of_one_backfill(backfilled, cuts):
+    con, recipe, at_once = backfilled
+    assert_frame_equal(computed_in_steps(con, SESSIONS, cuts, recipe), at_once, check_exact=True)
+
+
 def test_a_second_build_finds_nothing_due(tmp_path, market):
     settings = ingest(tmp_path, market)
     build(settings)
@@ -121,7 +149,7 @@ def scoreable(tmp_path, closes, *, include_preferred=False, **kind):
     with hand_store(tmp_path, days) as warehouse:
         put(warehouse, "raw_price", prices("000010", days, closes))
         put(warehouse, "raw_listing", [listing("000010", **kind)], available_at=datetime(1900, 1, 1))
-        rows = compute_features(warehouse.con, days[0], days[-1], include_preferred=include_preferred)
+        rows = compute_features(warehouse.con, days[0], days[-1], Recipe(include_preferred=include_preferred))
     return rows.filter(pl.col("is_scoreable"))["bars_available"].to_list()
 
 
@@ -148,6 +176,49 @@ def test_twenty_bars_that_span_more_than_forty_sessions_are_not_scoreable(tmp_pa
 )
 def test_only_common_stock_of_the_two_boards_is_scoreable(tmp_path, kind, counts):
     assert bool(scoreable(tmp_path, [100 + i for i in range(61)], **kind)) is counts
+
+
+def test_a_store_of_names_that_never_traded_has_no_features_and_no_fault(tmp_path):
+    days = weekdays(date(2023, 1, 2), 30)
+    with hand_store(tmp_path, days) as warehouse:
+        put(warehouse, "raw_price", prices("000010", days, [-100] * 30))
+        run = Run("run", "test", datetime(2023, 6, 1), warehouse)
+        done = bring_up_to_date(warehouse, Settings(root=tmp_path), run)
+        assert (done.n_rows, bring_up_to_date(warehouse, Settings(root=tmp_path), run).n_rows) == (0, 0)
+
+
+def test_a_market_cap_printed_before_the_first_trade_is_known_to_nights_as_to_a_backfill(tmp_path):
+    days = weekdays(date(2023, 1, 2), 60)
+    with hand_store(tmp_path, days) as warehouse:
+        put(warehouse, "raw_price", prices("000010", days, [-100] * 20 + [100 + i for i in range(40)]))
+        cap = {"ticker": "000010", "session": days[5], "market_cap": 1e12, "available_at": datetime(2023, 1, 9, 7)}
+        put(warehouse, "raw_market_cap", [cap])
+        at_once = compute_features(warehouse.con, days[0], days[-1])
+        assert at_once["market_cap_log"].null_count() == 0
+        in_steps = computed_in_steps(warehouse.con, days, [10, 25, 26, 40])
+    assert_frame_equal(in_steps, at_once, check_exact=True)
+
+
+def test_prices_that_begin_later_leave_no_row_of_those_that_counted_before(tmp_path):
+    days = weekdays(date(2023, 1, 2), 40)
+    with hand_store(tmp_path, days) as warehouse:
+        put(warehouse, "raw_price", prices("000010", days, [100] * 40))
+        put(warehouse, "raw_price", [row | {"price_basis": "raw"} for row in prices("000010", days, [100] * 40)[25:]])
+        run = Run("run", "test", datetime(2023, 6, 1), warehouse)
+        bring_up_to_date(warehouse, Settings(root=tmp_path), run)
+        bring_up_to_date(warehouse, Settings(root=tmp_path, price_basis="raw"), run)
+        held = [d for (d,) in warehouse.con.execute("SELECT as_of FROM feature_daily ORDER BY as_of").fetchall()]
+        ledger = warehouse.con.execute("SELECT count(*) FROM feature_session").fetchall()
+    assert (held, ledger) == (days[25:], [(15,)])
+
+
+def test_every_module_and_statement_of_the_features_either_decides_values_or_is_known_not_to():
+    others = {"__init__", "build", "completeness", "extra", "extra_columns", "plan", "replay", "retrieval", "sessions"}
+    modules = {path.stem for path in Path(plan.__file__).parent.glob("*.py")}
+    assert modules == {*plan.DEFINING, *others, "windows"}
+    statements = {path.stem for path in (sql_folder() / "features").glob("*.sql")}
+    deciding = {name.removeprefix("features/") for name in plan.DEFINING_STATEMENTS if name.startswith("features/")}
+    assert statements == {*deciding, "newest_known", "price_range", "session_completeness", "training_row"}
 
 
 def test_relative_strength_ranks_scoreable_names_only_and_ties_share_the_best_rank():

@@ -79,6 +79,7 @@ def test_every_command_answers_with_one_json_document(walked):
         ("audit",),
         ("features",),
         ("features", "list"),
+        ("features", "describe", "rsi"),
         ("features", "fingerprint"),
         ("sql", "SELECT 1 AS one"),
         ("score",),

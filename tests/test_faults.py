@@ -48,6 +48,8 @@ from kstock_batch.store import lock as lock_module
 DAYS = sessions_between(LAST - timedelta(days=60), LAST)
 CHAMPION_AS_OF, SCORED, BEFORE_LAST = DAYS[-8], DAYS[-3], DAYS[-2]
 MEMBER_FILES = ("lgbm.txt", "xgb.ubj", "lstm.safetensors")
+# What changes counts from the beginning, so that the features have something to do and no clock is in the rows.
+INGEST = ("ingest", "files", "--retroactive")
 EXACT = ("raw_price", "raw_flow", "feature_daily", "label_daily", "prediction")
 
 
@@ -64,13 +66,13 @@ def champion_folder(root: Path) -> Path:
 
 def score_refused(root: Path, code: int, *says: str, args: tuple[object, ...] = ()) -> None:
     """Score, which must be refused with the store's rows and the publication as they were."""
-    before, file = content(root, (*EXACT, "feature_build")), sha256(published(root))
+    before, file = content(root, (*EXACT, "feature_session")), sha256(published(root))
     result = run(root, "score", *args)
     told = sentence(result)
     assert result.exit_code == code, told
     for words in says:
         assert words in told, told
-    assert content(root, (*EXACT, "feature_build")) == before
+    assert content(root, (*EXACT, "feature_session")) == before
     assert sha256(published(root)) == file
     assert os.listdir(published(root).parent) == ["predictions.duckdb"]
 
@@ -239,11 +241,11 @@ def survives_a_full_disk(root: Path, tmp_path: Path, *command: object) -> int:
 
 
 def test_a_disk_that_fills_during_ingest_loses_nothing(full_disk, tmp_path):
-    assert survives_a_full_disk(full_disk, tmp_path, "ingest", "files", tmp_path / "changed") >= 2
+    assert survives_a_full_disk(full_disk, tmp_path, *INGEST, tmp_path / "changed") >= 2
 
 
 def test_a_disk_that_fills_during_features_loses_nothing(full_disk, tmp_path):
-    done(full_disk, "ingest", "files", tmp_path / "changed")
+    done(full_disk, *INGEST, tmp_path / "changed")
     assert survives_a_full_disk(full_disk, tmp_path, "features") >= 2
 
 
@@ -353,12 +355,18 @@ def timed(root: Path, *command: object) -> float:
     return time.monotonic() - begun
 
 
-def survives_kills(root: Path, tmp_path: Path, tables: tuple[str, ...], *command: object) -> None:
+def survives_kills(
+    root: Path,
+    tmp_path: Path,
+    tables: tuple[str, ...],
+    *command: object,
+    require_sound: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Kill a command at several moments; afterwards its tables are all old or all new and a rerun completes it."""
     before = everything(root)
     seconds = timed(copy_root(root, tmp_path / "undisturbed"), *command)
     after = everything(tmp_path / "undisturbed")
-    assert [before[t] for t in tables] != [after[t] for t in tables]
+    assert before != after
     ends = []
     for number, fraction in enumerate(FRACTIONS):
         victim = copy_root(root, tmp_path / f"victim{number}")
@@ -372,6 +380,7 @@ def survives_kills(root: Path, tmp_path: Path, tables: tuple[str, ...], *command
         assert faults == []
         now = everything(victim)
         assert [now[t] for t in tables] in ([before[t] for t in tables], [after[t] for t in tables]), fraction
+        require_sound(victim)
         done(victim, *command)
         assert everything(victim) == after, fraction
         assert store_rows(victim, "SELECT count(*) FROM run WHERE status = 'running'") == [(0,)]
@@ -384,12 +393,58 @@ RAW = tuple(t for t in content(Path("/nowhere")))
 
 def test_an_ingest_killed_at_any_moment_has_happened_whole_or_not_at_all(trained_root, tmp_path):
     folder = changed(trained_root / "source", tmp_path / "changed")
-    survives_kills(trained_root, tmp_path, (*RAW, "feature_due"), "ingest", "files", folder)
+    survives_kills(trained_root, tmp_path, (*RAW, "feature_due"), *INGEST, folder)
 
 
-def test_features_killed_at_any_moment_are_all_old_or_all_new(trained_root, tmp_path):
-    done(trained_root, "ingest", "files", changed(trained_root / "source", tmp_path / "changed"))
-    survives_kills(trained_root, tmp_path, ("feature_daily", "label_daily", "feature_due"), "features")
+def sessions_of(root: Path) -> dict[date, str]:
+    """Return a digest of the features of each session."""
+    return dict(store_rows(root, "SELECT as_of, sum(hash(f))::VARCHAR FROM feature_daily AS f GROUP BY as_of"))
+
+
+def test_features_killed_at_any_moment_are_all_old_or_all_new_session_by_session(trained_root, tmp_path):
+    done(trained_root, *INGEST, changed(trained_root / "source", tmp_path / "changed"))
+    old = sessions_of(trained_root)
+    done(copy_root(trained_root, tmp_path / "elsewhere"), "features")
+    new = sessions_of(tmp_path / "elsewhere")
+    assert old.keys() == new.keys()
+    assert all(old[day] != new[day] for day in old)
+
+    def session_by_session(victim: Path) -> None:
+        now = sessions_of(victim)
+        assert now.keys() == old.keys()
+        assert all(now[day] in (old[day], new[day]) for day in now)
+        ledger = "SELECT as_of, n_rows FROM feature_session WHERE n_rows > 0"
+        counts = "SELECT as_of, count(*) FROM feature_daily GROUP BY as_of"
+        assert dict(store_rows(victim, ledger)) == dict(store_rows(victim, counts))
+
+    survives_kills(trained_root, tmp_path, (), "features", require_sound=session_by_session)
+
+
+def test_a_build_that_was_interrupted_goes_on_after_its_last_block(trained_root, tmp_path, monkeypatch):
+    from datetime import datetime
+
+    from kstock_batch.features import build
+    from kstock_batch.store.ledger import opened_run
+
+    done(trained_root, *INGEST, changed(trained_root / "source", tmp_path / "changed"))
+    done(copy_root(trained_root, tmp_path / "elsewhere"), "features")
+    commit, committed = build._commit, []
+
+    def until_the_power_fails(con, block, *rest):
+        if committed:
+            raise KeyboardInterrupt
+        committed.append(block)
+        return commit(con, block, *rest)
+
+    settings = Settings.load(trained_root, environ={})
+    monkeypatch.setattr(build, "_commit", until_the_power_fails)
+    with suppress(KeyboardInterrupt), opened_run(settings, "features", at=datetime(2026, 1, 1)) as interrupted:
+        build.bring_up_to_date(interrupted.warehouse, settings, interrupted)
+    monkeypatch.undo()
+    with opened_run(settings, "features", at=datetime(2026, 1, 2)) as resumed:
+        rest = build.bring_up_to_date(resumed.warehouse, settings, resumed)
+    assert rest.start > committed[0].end
+    assert everything(trained_root) == everything(tmp_path / "elsewhere")
 
 
 def test_a_score_killed_at_any_moment_leaves_a_publication_that_can_be_read(built_root, tmp_path):

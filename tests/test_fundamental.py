@@ -6,7 +6,7 @@ from math import log10
 import pytest
 
 from hand_store import hand_store, prices, put, weekdays
-from kstock_batch.features.fundamental import read_fundamentals
+from kstock_batch.features.replay import compute_features
 
 DAYS = weekdays(date(2023, 1, 2), 400)
 SEOUL = timedelta(hours=9)
@@ -39,7 +39,7 @@ def fundamentals(tmp_path, *, filings=(), caps=(), printed=(), closes=None):
         for table, rows in (("raw_financial", filings), ("raw_market_cap", caps), ("raw_valuation", printed)):
             if rows:
                 put(warehouse, table, list(rows))
-        found = read_fundamentals(warehouse.con, DAYS[0], DAYS[-1])
+        found = compute_features(warehouse.con, DAYS[0], DAYS[-1])
     return {row["as_of"]: row for row in found.to_dicts()}
 
 
@@ -84,6 +84,19 @@ def test_half_year_reporters_have_no_four_quarters(tmp_path):
     assert not {row["roe"] for row in found.values()} & wrong
 
 
+def test_a_short_year_is_not_skipped_for_the_one_before_it(tmp_path):
+    """9 + 70 - 45 is July to September, and October to December: the half-year to June is not in it."""
+    filings = [
+        filing(date(2022, 9, 30), 46, 45.0),
+        filing(date(2022, 12, 31), 91, 70.0),
+        filing(date(2023, 6, 30), 91, 20.0),
+        filing(date(2023, 9, 30), 46, 9.0),
+    ]
+    found = fundamentals(tmp_path, filings=filings)
+    assert found[date(2023, 11, 14)]["roe"] == pytest.approx(7), "half a year is not four quarters"
+    assert found[date(2023, 11, 15)]["roe"] == pytest.approx(7)
+
+
 def test_market_cap_moves_with_the_adjusted_price_between_two_printed_figures(tmp_path):
     closes = [100.0] * 10 + [150.0] * (len(DAYS) - 10)
     found = fundamentals(tmp_path, caps=[on(DAYS[5], market_cap=1e12)], closes=closes)
@@ -126,3 +139,16 @@ def test_debt_ratio_is_liabilities_over_equity_and_the_printed_figure_where_one_
 def test_a_missing_year_does_not_silence_the_next_yearly_report(tmp_path):
     filings = [filing(date(2020, 12, 31), 91, 50.0), filing(date(2022, 12, 31), 91, 70.0)]
     assert fundamentals(tmp_path, filings=filings)[date(2023, 4, 3)]["roe"] == pytest.approx(7)
+
+
+def test_a_correction_of_the_second_source_does_not_displace_the_first(tmp_path):
+    first = on(DAYS[5], market_cap=1e12) | {"source": "a"}
+    second = on(DAYS[5], market_cap=2e12) | {"source": "b"}
+    corrected = second | {"market_cap": 3e12, "version": 2, "available_at": on(DAYS[8])["available_at"]}
+    with hand_store(tmp_path, DAYS) as warehouse:
+        put(warehouse, "raw_price", prices("000010", DAYS, [100] * len(DAYS)))
+        for row in (first | {"version": 1}, second | {"version": 1}, corrected):
+            put(warehouse, "raw_market_cap", [row])
+        found = compute_features(warehouse.con, DAYS[0], DAYS[-1])
+    caps = dict(found.select("as_of", "market_cap_log").iter_rows())
+    assert [caps[DAYS[n]] for n in (5, 8, 12)] == pytest.approx([12.0] * 3)

@@ -91,17 +91,27 @@ def test_ingesting_a_folder_twice_changes_nothing_not_even_the_time_of_ingest(ro
     assert content(root) == before
 
 
-def test_one_changed_price_is_one_changed_row_and_reopens_its_session_for_the_features(root):
+def test_one_changed_price_is_one_changed_row_and_retroactive_it_reopens_its_session_for_the_features(root):
     done(root, "features")
     assert store_rows(root, "SELECT * FROM feature_due") == []
     n = 40  # a row of the first ticker
     folder = write_folder(root / "mended", prices=with_cell(PRICES, n, close=PRICES["close"][n] + 1))
-    rows = asked_json(root, "ingest", "files", folder)["datasets"]
+    rows = asked_json(root, "ingest", "files", folder, "--retroactive")["datasets"]
     assert [(row["table"], row["changed"], row["new"]) for row in rows if row["changed"]] == [("raw_price", 1, 0)]
     due = store_rows(root, "SELECT table_name, from_date FROM feature_due")
     assert due == [("raw_price", PRICES["date"][n])]
     built = asked_json(root, "features")
     assert built["start"] == str(PRICES["date"][n])
+
+
+def test_a_price_that_is_corrected_reopens_no_night_that_could_not_know_it(root):
+    done(root, "features")
+    folder = write_folder(root / "mended", prices=with_cell(PRICES, 40, close=PRICES["close"][40] + 1))
+    done(root, "ingest", "files", folder)
+    ((due,),) = store_rows(root, "SELECT from_date FROM feature_due")
+    assert due > LAST
+    built = asked_json(root, "features")
+    assert (built["n_rows"], built["n_labels"] > 0) == (0, True)
 
 
 def test_a_filing_whose_date_moves_later_reopens_the_sessions_that_already_used_it(root):
@@ -125,7 +135,7 @@ def test_numbers_that_pandas_made_float_because_some_are_missing_are_still_count
     rows = asked_json(root, "ingest", "files", write_folder(tmp_path / "floats", prices=as_floats))["datasets"]
     price = next(row for row in rows if row["table"] == "raw_price")
     assert (price["rejected"], price["changed"]) == (0, N_PRICES)
-    assert store_rows(root, "SELECT count(shares_outstanding) FROM raw_price") == [(0,)]
+    assert store_rows(root, "SELECT count(shares_outstanding) FROM price") == [(0,)]
 
 
 def test_a_suspended_stock_printed_without_open_high_and_low_stands_at_its_last_close(tmp_path, root):
@@ -133,7 +143,7 @@ def test_a_suspended_stock_printed_without_open_high_and_low_stands_at_its_last_
     done(root, "ingest", "files", write_folder(tmp_path / "halted", prices=halted))
     day, close = PRICES["date"][3], PRICES["close"][3]
     rows = store_rows(
-        root, f"SELECT open, high, low, close FROM raw_price WHERE ticker = '{SAMSUNG}' AND session = '{day}'"
+        root, f"SELECT open, high, low, close FROM price WHERE ticker = '{SAMSUNG}' AND session = '{day}'"
     )
     assert rows == [(close,) * 4]
 

@@ -19,7 +19,7 @@ def labels_of(tmp_path, rows, last_seen=None):
         names = sorted({row["ticker"] for row in rows})
         listings = pl.DataFrame([listing(name) | {"last_seen": gone.get(name)} for name in names])
         put(warehouse, "raw_listing", listings.with_columns(pl.col("last_seen").cast(pl.Date)), available_at=KNOWN)
-        found = read_labels(warehouse.con, DAYS[0], DAYS[-1])
+        found = read_labels(warehouse.con, DAYS[0], DAYS[-1], "adjusted")
     return {(row["ticker"], DAYS.index(row["as_of"])): row for row in found.to_dicts()}
 
 

@@ -6,9 +6,12 @@ import polars as pl
 import pytest
 
 from hand_store import hand_store, put, weekdays
+from kstock_batch.features.knowledge import BEFORE_ALL, EVERYTHING, Block
 from kstock_batch.features.market_wide import read_market_wide
+from kstock_batch.market.sessions import cutoff_at
 
 DAYS = weekdays(date(2024, 3, 4), 10)  # a Monday
+WEEKS = Block(BEFORE_ALL, DAYS[0], DAYS[-1], cutoff_at(DAYS[0]), cutoff_at(DAYS[-1]))
 US_CLOSE_IN_UTC = timedelta(hours=22)  # 07:00 the next morning in Seoul
 MIDNIGHT_IN_UTC = timedelta(hours=15)
 
@@ -33,7 +36,7 @@ def market_wide(tmp_path, *, vix, spx, usdkrw):
             series("USDKRW", usdkrw, MIDNIGHT_IN_UTC),
         ):
             put(warehouse, "raw_macro", frame)
-        found = read_market_wide(warehouse.con, DAYS[0], DAYS[-1])
+        found = read_market_wide(warehouse.con, WEEKS, EVERYTHING)
     return {row["as_of"]: row for row in found.to_dicts()}
 
 

@@ -1,16 +1,22 @@
 """The real KRX panel, where it lies beside the checkout: what the sample market cannot prove."""
 
 from datetime import date, datetime
+from random import Random
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from kstock_batch.features.build import bring_up_to_date, compute_features
+from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.price_level import with_factors
+from kstock_batch.features.replay import compute_features
+from kstock_batch.features.sessions import read_sessions
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.settings import Settings
+from kstock_batch.store.audits import run_audits
 from kstock_batch.store.ledger import opened_run
+from steps import computed_in_steps
 
 pytestmark = pytest.mark.panel
 
@@ -61,6 +67,18 @@ def test_real_features_of_a_night_do_not_know_what_came_after_it(settings):
     assert_frame_equal(as_it_was, everything, check_exact=True)
 
 
+def test_real_features_computed_in_random_steps_have_the_bits_of_one_backfill(settings):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        con = run.warehouse.con
+        days = [d for (d,) in con.execute("SELECT DISTINCT session FROM raw_price WHERE price_basis = 'adjusted'"
+                                          " ORDER BY session").fetchall()]  # fmt: skip
+        stored = con.sql("SELECT * FROM feature_daily ORDER BY as_of, ticker").pl()
+        random = Random(20241230)
+        for n_cuts in (1, 4, 9):
+            in_steps = computed_in_steps(con, days, random.sample(range(1, len(days)), n_cuts))
+            assert_frame_equal(in_steps, stored, check_exact=True)
+
+
 def test_adjusted_returns_agree_with_the_exchanges_own(settings):
     found = asked(
         settings,
@@ -77,6 +95,24 @@ def test_adjusted_returns_agree_with_the_exchanges_own(settings):
     )
     assert found["n"].item() > 10_000
     assert found["agree"].item() > 0.99
+
+
+def test_raw_prices_over_the_factors_they_show_move_as_the_exchange_says(settings):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        rows = run.warehouse.con.sql(
+            "SELECT ticker, DATE '2021-01-01' AS serves_from, session, close, change_pct, shares_outstanding"
+            " FROM raw_price WHERE price_basis = 'raw'"
+        ).pl()
+        sessions = read_sessions(run.warehouse.con).drop("cutoff_at")
+    unstated = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, "factor": pl.Float64})
+    moved = with_factors(rows, sessions, unstated).join(sessions, on="session")
+    before = (pl.col("close", "session_number").shift().over("ticker", order_by="session")).name.suffix("_before")
+    moved = moved.with_columns(before).filter(pl.col("session_number") - pl.col("session_number_before") == 1)
+    told = moved.with_columns(own=100 * (pl.col("close") / pl.col("close_before") / pl.col("factor") - 1))
+    off = told.filter((pl.col("own") - pl.col("change_pct")).abs() > 0.0051)
+    assert told.height > 10_000
+    assert told["evidence"].drop_nulls().len() >= 3
+    assert off.is_empty(), off
 
 
 def test_the_label_is_true_for_about_a_quarter_of_the_rows(settings):
@@ -111,3 +147,20 @@ def test_real_features_stay_within_their_ranges_and_most_are_known(settings):
     ).row(0, named=True)
     assert known["rsi"] == known["high"] == 1
     assert min(known["cap"], known["roe"]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("as_of", "warned"),
+    [
+        (date(2021, 3, 15), {"feature_daily_dead_column"}),  # no flows in the panel
+        (date(2022, 6, 20), {"feature_daily_dead_column", "feature_daily_null_share"}),  # debt_ratio's source ends
+        (date(2024, 1, 15), {"feature_daily_dead_column"}),
+        (date(2024, 12, 30), {"feature_daily_dead_column"}),
+    ],
+)
+def test_the_audits_of_a_real_session_fail_nothing_and_warn_of_what_is_known(settings, as_of, warned):
+    with opened_run(settings, "test", at=datetime(2026, 11, 2)) as run:
+        results = run_audits(run.warehouse.con, as_of)
+    verdicts = {result.audit: result.verdict for result in results}
+    assert {name for name, verdict in verdicts.items() if verdict == "fail"} == set()
+    assert {name for name, verdict in verdicts.items() if verdict == "warn"} == warned

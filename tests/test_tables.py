@@ -17,6 +17,7 @@ FRIDAY, SATURDAY, TODAY = date(2024, 6, 28), date(2024, 6, 29), date(2024, 7, 1)
 NOW = datetime(2024, 7, 1, 3)  # noon in Seoul, while the exchange is open
 SQL_TYPES = {"text": "VARCHAR", "number": "DOUBLE", "count": "BIGINT", "date": "DATE", "flag": "BOOLEAN"}
 STAMPS = {"source": "VARCHAR", "available_at": "TIMESTAMP", "ingested_at": "TIMESTAMP"}
+VERSIONS = {"version": "USMALLINT", "retracted_at": "TIMESTAMP"}
 
 
 def row(table: str, **values: object) -> pl.DataFrame:
@@ -45,6 +46,7 @@ GOOD = {
     "raw_valuation": KEYED,
     "raw_flow": {**KEYED, "foreign_holding_pct": 50.0},
     "raw_market_flow": {"market": "KOSPI", "investor": "개인", "session": FRIDAY, "net_value": -1.0},
+    "raw_corporate_action": {**KEYED, "factor": 0.02},
     "raw_macro": {"series": "VIX", "event_date": SATURDAY, "close": 14.0},
 }
 
@@ -58,7 +60,7 @@ def test_a_contract_has_the_columns_and_types_of_its_table_in_the_store(table, t
             {"t": table},
         ).fetchall()
     wanted = {name: SQL_TYPES[kind] for name, kind in TABLES[table].columns.items()}
-    assert dict(found) == wanted | STAMPS
+    assert dict(found) == wanted | STAMPS | VERSIONS
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -113,7 +115,7 @@ def test_no_number_is_nan_or_infinite(table, column, value):
         ("known_before_period_end", "raw_financial", {"period_end": date(2024, 6, 30)}),
         ("holding_is_no_percentage", "raw_flow", {"foreign_holding_pct": 100.1}),
         ("not_a_session", "raw_flow", {"session": SATURDAY}),
-        ("not_final_yet", "raw_price", {"available_at": datetime(2024, 7, 1, 6, 45)}),
+        ("known_after_its_own_night", "raw_price", {"available_at": datetime(2024, 6, 28, 9, 30, 1)}),
         ("not_final_yet", "raw_flow", {"available_at": NOW + timedelta(seconds=1)}),
         ("date_in_the_future", "raw_macro", {"event_date": date(2024, 7, 2)}),
     ],
@@ -132,7 +134,7 @@ def test_today_is_not_the_future():
 
 
 def test_what_became_final_this_instant_is_final():
-    assert broken_rule("raw_price", **(PRICE | {"available_at": NOW})) is None
+    assert broken_rule("raw_valuation", **(KEYED | {"available_at": NOW})) is None
 
 
 def test_a_filing_may_be_dated_ahead_because_it_is_used_only_then():

@@ -11,13 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from kstock_batch.features.technical import FULL_WINDOW, with_indicators
+from kstock_batch.features.matrix import REACH, Layout
+from kstock_batch.features.technical import FULL_WINDOW, Bars, Carried, Recursions, indicators
 
 FIRST = date(2020, 1, 1)
 GOLDEN = pl.read_csv(Path(__file__).parent / "golden" / "indicators.csv")
 
 
-def bars(closes, *, highs=None, lows=None, volumes=None, flows=None, ticker="000010"):
+def with_indicators(frame):
+    """Return the features of bars sorted by (ticker, session), computed from the first one on."""
+    n = frame["ticker"].n_unique()
+    layout = Layout.of(frame["ticker"].rle_id().to_numpy().astype(np.int64), np.full(frame.height, True), n)
+    side_by_side = Bars(*(layout.spread(frame[name]) for name in ("close", "high", "low", "volume")))
+    nothing = Carried.nothing(n)
+    found = indicators(side_by_side, Recursions.of(side_by_side, nothing), nothing)
+    columns = {name: pl.Series(layout.gather(values)).fill_nan(None) for name, values in found.items()}
+    return frame.select("ticker", "session", "close", bars_available=pl.Series(layout.row - REACH + 1)).with_columns(
+        **columns
+    )
+
+
+def bars(closes, *, highs=None, lows=None, volumes=None, ticker="000010"):
     n = len(closes)
     return pl.DataFrame(
         {
@@ -29,10 +43,7 @@ def bars(closes, *, highs=None, lows=None, volumes=None, flows=None, ticker="000
             "low": [float(x) for x in (closes if lows is None else lows)],
             "close": [float(c) for c in closes],
             "volume": [float(v) for v in ([1000] * n if volumes is None else volumes)],
-            "foreign_net": flows or [None] * n,
-            "institution_net": flows or [None] * n,
-        },
-        schema_overrides={"foreign_net": pl.Float64, "institution_net": pl.Float64},
+        }
     )
 
 
@@ -101,6 +112,18 @@ def test_prices_that_only_rise_have_an_rsi_of_100():
     assert last(bars(range(1000, 1060)))["rsi"] == 100
 
 
+@pytest.mark.parametrize(("moves_by", "cross", "crosses"), [(64, 1, "golden_cross"), (-64, -1, "dead_cross")])
+def test_what_was_exactly_level_crosses_on_the_bar_that_moves_and_is_no_event_before(moves_by, cross, crosses):
+    # A power of two: its averages are it, to the last bit.
+    frame = with_indicators(bars([16384] * 210 + [16384 + moves_by] * 2))
+    events = ["macd_signal_cross", "golden_cross", "dead_cross", "weekly_trend_up", "mtf_aligned", "bb_squeeze"]
+    is_up = int(moves_by > 0)
+    moved = dict.fromkeys(events, 0) | {"weekly_trend_up": is_up, "mtf_aligned": is_up}
+    assert frame.select(events).row(209, named=True) == dict.fromkeys(events, 0)
+    assert frame.select(events).row(210, named=True) == moved | {"macd_signal_cross": cross, crosses: 1}
+    assert frame.select(events).row(211, named=True) == moved
+
+
 def test_a_golden_cross_is_one_bar_and_not_a_state():
     closes = [10000 - 20 * i for i in range(230)] + [5400 + 150 * i for i in range(120)]
     frame = with_indicators(bars(closes))
@@ -108,18 +131,6 @@ def test_a_golden_cross_is_one_bar_and_not_a_state():
     above = frame.filter(pl.col("ema_50") > pl.col("ema_200"))
     assert above.height > 20
     assert frame.filter(pl.col("golden_cross") == 1)["session"].item() == above["session"].min()
-
-
-@pytest.mark.parametrize(
-    ("flows", "wanted"),
-    [
-        ([1.0, 2.0, 0.0, -3.0, 4.0], 2),
-        ([-1.0] * 5, -5),
-        ([1.0, None, 1.0, 1.0, 1.0], None),
-    ],
-)
-def test_flow_days_count_signs_over_five_known_bars(flows, wanted):
-    assert last(bars([1000] * 5, flows=flows))["foreign_net_buy_days"] == wanted
 
 
 def test_volume_ratio_includes_today():
@@ -131,9 +142,8 @@ def wandering_bars(seed, n):
     rng = np.random.default_rng(seed)
     closes = np.round(20_000 * np.exp(np.cumsum(rng.normal(0, 0.03, n))))
     spread = rng.uniform(0, 0.03, (2, n)) * closes
-    flows = [None if x < -1 else float(x) for x in rng.normal(0, 1, n)]
     volumes = rng.integers(1, 10_000, n)
-    return bars(closes, highs=closes + spread[0], lows=closes - spread[1], volumes=volumes, flows=flows)
+    return bars(closes, highs=closes + spread[0], lows=closes - spread[1], volumes=volumes)
 
 
 # 320 bars, so that the longest windows are full on both sides of most cuts: with short series a leak through a

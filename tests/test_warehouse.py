@@ -220,8 +220,9 @@ def test_a_step_is_migrated_once_and_a_failing_one_leaves_the_version_before_it(
 
 def test_a_reader_does_not_migrate_but_says_what_does(settings, monkeypatch):
     Warehouse.open(settings).__exit__(None, None, None)
-    monkeypatch.setattr(migrations, "_migrations", lambda: [Path("1"), Path("2")])
-    with pytest.raises(StoreIncompatible, match="has schema version 1, this program reads 2"):
+    n = len(migrations._migrations())
+    monkeypatch.setattr(migrations, "_migrations", lambda: [Path(str(step)) for step in range(n + 1)])
+    with pytest.raises(StoreIncompatible, match=f"has schema version {n}, this program reads {n + 1}"):
         Warehouse.read(settings)
 
 

@@ -1,4 +1,4 @@
-"""Commands that bring data in and turn them into features."""
+"""Commands that bring data in."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import AuditFailed, DataNotReady
+from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 
 DEMO_END = date(2026, 10, 30)
@@ -54,12 +53,14 @@ def ingest() -> None:
 @ingest.command("files")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML that maps files and columns to raw tables.")
+@click.option("--retroactive", is_flag=True, help="Changed values count from the beginning: what is stored was wrong.")
 @as_json
 @click.pass_obj
-def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, as_json: bool) -> None:
+def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroactive: bool, as_json: bool) -> None:
     """Upsert a FOLDER of parquet files into the raw tables.
 
-    Ingesting the same folder twice changes nothing. Rows that break a rule are kept in the table `quarantine`.
+    Ingesting the same folder twice changes nothing. A changed value is a new version that counts from its arrival:
+    past nights keep what they knew. Rows that break a rule are kept in the table `quarantine`.
 
     \b
     Example:
@@ -72,114 +73,25 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, as_jso
     datasets = load_mapping(mapping or PANEL_MAPPING)
     n_found = len(locate(folder, datasets))  # before the store is touched: a wrong path must not create one
     with opened_run(settings, "ingest files", at=utc_now()) as run, console.progress("ingest", n_found) as advance:
-        upserted = ingest_files(run.warehouse, folder, datasets, settings=settings, run=run, advance=advance)
+        upserted = ingest_files(
+            run.warehouse, folder, datasets, settings=settings, run=run, advance=advance, retroactive=retroactive
+        )
         run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
+        if n_restated := sum(len(u.restated) for u in upserted):
+            run.summary += f", {n_restated:,} tickers restated"
     _report_ingest(upserted, folder, run.seconds, as_json)
-
-
-@click.group(invoke_without_command=True)
-@click.option("--rebuild", is_flag=True, help="Recompute every session, whatever is stored.")
-@as_json
-@click.pass_context
-def features(ctx: click.Context, rebuild: bool, as_json: bool) -> None:
-    """Compute the 30 features and the labels of every session that is missing or may have changed.
-
-    \b
-    Examples:
-      kstock-batch features
-      kstock-batch features list
-    """
-    if ctx.invoked_subcommand is not None:
-        return
-    from kstock_batch.features.build import bring_up_to_date
-    from kstock_batch.store.ledger import opened_run
-
-    settings: Settings = ctx.obj
-    with opened_run(settings, "features", at=utc_now()) as run:
-        build = bring_up_to_date(run.warehouse, settings, run, rebuild=rebuild)
-        run.summary = f"{build.n_rows:,} feature rows, {build.n_labels:,} labels for {build.start} … {build.end}"
-        run.as_of = build.end
-    if as_json:
-        console.document({**vars(build), "seconds": round(run.seconds, 2)})
-    elif build.n_rows:
-        console.result(f"computed {run.summary} in {run.seconds:.1f} s")
-    else:
-        console.result(f"features are up to date through {build.end}")
-
-
-@features.command("list")
-@as_json
-def list_features(as_json: bool) -> None:
-    """List the 30 contract features in order."""
-    from kstock_batch.market.contract import FEATURES
-
-    rows = [{"#": number, **vars(feature)} for number, feature in enumerate(FEATURES)]
-    if as_json:
-        console.document(rows)
-    else:
-        console.table("features", rows)
-
-
-@features.command("fingerprint")
-@as_json
-def show_fingerprint(as_json: bool) -> None:
-    """Print the fingerprint a model must carry to score these features."""
-    from kstock_batch.market.contract import FEATURE_SET_VERSION, fingerprint
-
-    if as_json:
-        console.document({"fingerprint": fingerprint(), "feature_set_version": FEATURE_SET_VERSION})
-    else:
-        console.result(fingerprint())
-
-
-@click.command()
-@click.argument("names", nargs=-1)
-@click.option("--as-of", type=SESSION_DATE, help="Session to audit.  [default: the newest with features]")
-@as_json
-@click.pass_obj
-def audit(settings: Settings, names: Sequence[str], as_of: date | None, as_json: bool) -> None:
-    """Run the audits (default: all) on one session and show offending rows.
-
-    \b
-    Example:
-      kstock-batch audit feature_daily_range --as-of 2024-06-28
-    """
-    from kstock_batch.store.audits import run_audits
-    from kstock_batch.store.warehouse import Warehouse
-
-    with Warehouse.read(settings) as warehouse:
-        first, newest = warehouse.con.execute("SELECT min(as_of), max(as_of) FROM feature_daily").fetchall()[0]
-        day = as_of or newest
-        if day is None or not first <= day <= newest:
-            held = f"features of {first} … {newest}" if newest else "no features"
-            raise DataNotReady(
-                f"there is nothing to audit for {day or 'any session'}: the store holds {held}",
-                fix="run `kstock-batch features`, or name a session of the store",
-            )
-        results = run_audits(warehouse.con, day, names)
-    rows = [_audit_row(result) for result in results]
-    failed = [result.audit for result in results if result.n_offending and result.severity == "fail"]
-    if as_json:
-        console.document({"as_of": day, "audits": rows})
-    else:
-        console.table(f"audits as-of {day}", rows)
-        console.result(f"{len(results)} audits as-of {day}: {len(failed)} failed")
-    if failed:
-        raise AuditFailed(f"audits {failed} found bad rows as-of {day}", fix="mend the source, ingest again")
-
-
-def _audit_row(result: Any) -> dict[str, Any]:
-    sample = "; ".join(str(tuple(row.values())) for row in result.sample)
-    verdict = "pass" if not result.n_offending else result.severity
-    return {"audit": result.audit, "verdict": verdict, "offending": result.n_offending, "e.g.": sample or None}
 
 
 def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_json: bool) -> None:
     rows = [u.row() for u in upserted]
     if as_json:
+        rows = [row | {"restated": [vars(one) for one in u.restated]} for row, u in zip(rows, upserted, strict=True)]
         console.document({"folder": folder, "datasets": rows, "seconds": round(seconds, 2)})
         return
     console.table(f"ingested {folder}", rows)
+    if restated := [one for u in upserted for one in u.restated]:
+        shown = ", ".join(map(str, restated[:5])) + (" …" if len(restated) > 5 else "")
+        console.result(f"restated prices: {len(restated)} tickers came at another level and are rebuilt: {shown}")
     new, changed, rejected = (sum(getattr(u, n) for u in upserted) for n in ("n_new", "n_changed", "n_rejected"))
     read = sum(u.n_read for u in upserted)
     told = " (see table quarantine)" if rejected else ""

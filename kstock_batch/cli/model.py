@@ -23,7 +23,8 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
     Example:
       kstock-batch retrain --as-of 2024-06-28
     """
-    from kstock_batch.features.build import bring_up_to_date, session_asked
+    from kstock_batch.features.build import bring_up_to_date
+    from kstock_batch.features.sessions import session_asked
     from kstock_batch.store.ledger import opened_run
     from kstock_batch.training.retrain import n_steps
     from kstock_batch.training.retrain import retrain as train
@@ -31,7 +32,7 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
     steps = console.progress("retrain", n_steps(settings))
     with opened_run(settings, "retrain", at=utc_now()) as run, steps as advance:
         bring_up_to_date(run.warehouse, settings, run)
-        run.as_of = session_asked(run.warehouse.con, as_of)
+        run.as_of = session_asked(run.warehouse.con, as_of, settings.price_basis)
         done = train(run.warehouse, settings, run, run.as_of, advance=advance)
         if done.refusal:
             raise done.refusal

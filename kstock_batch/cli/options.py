@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from kstock_batch.market.sessions import KST_OFFSET
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 
 
@@ -24,6 +26,35 @@ class SessionDate(click.ParamType[date]):
 
 
 SESSION_DATE = SessionDate()
+
+
+class SeoulInstant(click.ParamType[datetime]):
+    """An instant written 2023-05-10T18:30, in Seoul's time unless it says another; naive UTC inside."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the UTC instant, or say how one is written."""
+        if isinstance(value, datetime):
+            return value
+        if "T" not in value and ":" not in value and _is_date(value):
+            self.fail(f"{value!r} has no time of day, like 2023-05-10T18:30", param, ctx)
+        try:
+            instant = datetime.fromisoformat(value)
+            return instant - KST_OFFSET if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not an instant like 2023-05-10T18:30", param, ctx)
+
+
+def _is_date(value: str) -> bool:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+SEOUL_INSTANT = SeoulInstant()
 
 
 def utc_now() -> datetime:

@@ -1,15 +1,20 @@
-"""Commands that answer questions from the published file: they never touch the store's lock."""
+"""Commands that answer questions: from the published file, without the store's lock, unless the store is asked for."""
 
+from contextlib import nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
+from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
 SHOWN = ("rank", "ticker", "name", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
+SHOWN_ROWS = 1000
+FORMATS = ("table", "csv", "json", "parquet")
 HEADERS = {"probability": "prob"}  # a table of 80 columns has no room for the long word
 
 
@@ -53,27 +58,70 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
 
 @click.command()
 @click.argument("statement")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Rows printed at most.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="How to answer.  [default: table, or --out's ending]"
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the answer to; Parquet needs one.")
+@click.option("--store", is_flag=True, help="Ask the private store, which no writer can open meanwhile.")
+@click.option("--limit", type=click.IntRange(1), help=f"Rows at most.  [default: {SHOWN_ROWS} in a table, else all]")
 @as_json
 @click.pass_obj
-def sql(settings: Settings, statement: str, limit: int, as_json: bool) -> None:
-    """Ask the published file a question in SQL, read-only.
+def sql(
+    settings: Settings,
+    statement: str,
+    form: str | None,
+    out: Path | None,
+    store: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Ask the published file, or the store, a question in SQL, read-only.
 
-    Tables: prediction, feature_latest, model_card, publication, run, calendar; views: latest, ml_predictions.
+    Published: prediction, feature_latest, model_card, publication, run, calendar; views latest, ml_predictions.
+    Store: views feature, labelled_feature, feature_window, judged_prediction, price, listing, session; macros
+    feature_history(ticker), cross_section(as_of), window_20d(ticker, as_of); and the tables below them.
 
     \b
-    Example:
+    Examples:
       kstock-batch sql "SELECT market, count(*) AS n, avg(probability) AS p FROM latest GROUP BY ALL"
+      kstock-batch sql --store "FROM window_20d('005930', '2024-06-28')" --out window.csv
+      kstock-batch sql --store "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'feature'"
     """
-    from kstock_batch.serving.ask import ask
+    from kstock_batch.serving.ask import asked
+    from kstock_batch.serving.formats import TEXTS, write_answer
+    from kstock_batch.serving.outside import file_outside
 
-    answer = ask(settings.published, statement, limit=limit)
-    if as_json:
-        console.document(answer.rows)
-        return
-    console.table("answer", answer.rows)
-    more = f", cut at --limit {limit}" if answer.is_cut else ""
-    console.result(f"{len(answer.rows)} rows from {settings.published}{more}")
+    form = _form(form, as_json, out)
+    shown = limit or (SHOWN_ROWS if form == "table" else None)
+    place = file_outside(settings, out) if out else nullcontext()
+    with place, asked(settings, statement, of_store=store, limit=shown) as answer:
+        if out:
+            write_answer(answer, form, out)
+        elif form == "table":
+            console.table("answer", list(answer.rows()))
+        else:
+            for piece in TEXTS[form](answer):
+                console.text(piece)
+    more = f", cut at --limit {shown}" if answer.is_cut else ""
+    told = f"{answer.n_rows:,} rows from {answer.path}{more}"
+    if form == "table" or out:
+        console.result(f"{told}, written to {out}" if out else told)
+    else:
+        console.note(told)  # stdout is the document's
+
+
+def _form(given: str | None, as_json: bool, out: Path | None) -> str:
+    """Return the format asked for, or say which options contradict each other."""
+    if as_json and given not in (None, "json"):
+        raise ConfigError(f"--json and --format {given} contradict each other", fix="give one of them")
+    ending = out.suffix.removeprefix(".") if out else "table"
+    form = given or ("json" if as_json else ending)
+    if form == "parquet" and not out:
+        raise ConfigError("--format parquet is no text to print", fix="name a file with --out FILE.parquet")
+    if out and (form == "table" or form not in FORMATS):
+        told = f"--format {form}" if given else f"the ending of {out}"
+        raise ConfigError(f"{told} is no format of a file", fix="give --format csv, json or parquet")
+    return form
 
 
 @click.command()

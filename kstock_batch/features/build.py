@@ -1,36 +1,28 @@
-"""Build: raw tables → feature_daily and label_daily, from the first session that anything new can have changed."""
+"""Build: raw tables → feature_daily and label_daily, block after block, each committed with its ledger and its state.
 
-import hashlib
+A block that was committed is done: killed at any moment, the next build goes on after it.
+"""
+
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from datetime import date, timedelta
 
 import duckdb
 import polars as pl
 
-from kstock_batch.errors import DataNotReady
-from kstock_batch.features.fundamental import read_fundamentals
-from kstock_batch.features.labels import read_labels
-from kstock_batch.features.market_wide import read_market_wide
-from kstock_batch.features.prices import read_bars
-from kstock_batch.features.technical import with_indicators
-from kstock_batch.market.contract import (
-    FEATURE_NAMES,
-    FEATURE_SET_VERSION,
-    HORIZON,
-    LABEL_RISE,
-    MAX_WINDOW_SPAN,
-    MIN_BARS,
-    WINDOW,
-    fingerprint,
-)
-from kstock_batch.market.policy import CALENDAR, policy_bonus
-from kstock_batch.market.sectors import SECTOR_CODES, SECTOR_MAP_VERSION
+from kstock_batch.console import Advance
+from kstock_batch.features.block import Computed, Recipe, compute_block
+from kstock_batch.features.extra import Extras
+from kstock_batch.features.extra_columns import fill_columns, sync_columns
+from kstock_batch.features.knowledge import Block
+from kstock_batch.features.labels import replace_labels
+from kstock_batch.features.plan import Due, read_due
+from kstock_batch.features.sessions import price_range
+from kstock_batch.market.contract import HORIZON
+from kstock_batch.market.extra_features import EXTRA_FEATURES
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
-from kstock_batch.store.queries import Query, sql_folder
-from kstock_batch.store.warehouse import Warehouse, replace_rows
+from kstock_batch.store.warehouse import Warehouse, insert_rows
 
 
 @dataclass(frozen=True)
@@ -43,144 +35,137 @@ class Build:
     n_labels: int
 
 
-def bring_up_to_date(warehouse: Warehouse, settings: Settings, run: Run, *, rebuild: bool = False) -> Build:
+def recipe_of(settings: Settings) -> Recipe:
+    """Return the settings that a feature's value depends on."""
+    return Recipe(settings.price_basis, settings.include_preferred)
+
+
+def mark_everything_due(warehouse: Warehouse, settings: Settings, run: Run) -> None:
+    """Have the next build compute every session, and the one after it go on if that is interrupted."""
+    first, _ = price_range(warehouse.con, settings.price_basis)
+    rebuild = {"first": first, "run_id": run.run_id}
+    warehouse.con.execute("INSERT INTO feature_due VALUES ('rebuild', $first, $run_id)", rebuild)
+
+
+def bring_up_to_date(
+    warehouse: Warehouse,
+    settings: Settings,
+    run: Run,
+    *,
+    extras: Extras = EXTRA_FEATURES,
+    advance: Advance = lambda *_, **__: None,
+) -> Build:
     """Compute every session whose features are missing or may have changed, with its labels, and commit them."""
-    con = warehouse.con
-    first, newest = price_range(con)
-    digest = definition_digest(include_preferred=settings.include_preferred)
-    start = first if rebuild else due_from(con, first, newest, digest)
-    if start is None:
-        return Build(newest, newest, 0, 0)
-    with run.stage("features") as stage:
-        rows = compute_features(con, start, newest, include_preferred=settings.include_preferred)
-        stage.n_rows = rows.height
-    with run.stage("labels") as stage:
-        # An outcome is known HORIZON sessions late, so new prices complete labels of sessions before them.
-        since = Sessions(session_days(con)).back(start, HORIZON)
-        labels = read_labels(con, since, newest)
-        stage.n_rows = labels.height
-    with run.stage("commit features"), warehouse.transaction():
-        replace_rows(con, "feature_daily", rows, start=start, end=newest)
-        replace_rows(con, "label_daily", labels, start=since, end=newest)
-        con.execute("DELETE FROM feature_due")
-        con.execute("DELETE FROM scored_session WHERE as_of >= $start", {"start": start})
-        con.execute(
-            "INSERT INTO feature_build VALUES ($version, $fingerprint, $digest, $start, $end, $n_rows, $run_id, $at)",
-            {
-                "version": FEATURE_SET_VERSION,
-                "fingerprint": fingerprint(),
-                "digest": digest,
-                "start": start,
-                "end": newest,
-                "n_rows": rows.height,
-                "run_id": run.run_id,
-                "at": run.started_at,
-            },
-        )
-    return Build(start, newest, rows.height, labels.height)
+    con, recipe = warehouse.con, recipe_of(settings)
+    sync_columns(warehouse, extras, run)
+    due = read_due(con, recipe)
+    n_due = sum(due.sessions_of(block).height for block in due.blocks)
+    n_rows = 0
+    for block in due.blocks:
+        span = f"{block.start} … {block.end}"
+        advance(span, steps=0, total=n_due)
+        with run.stage(f"features {span}") as stage:
+            computed = compute_block(con, block, recipe, checkpoints=due.checkpoints(block), extras=extras)
+            stage.n_rows = computed.rows.height
+        with run.stage(f"commit features {span}") as stage, warehouse.transaction():
+            stage.n_rows = _commit(con, block, due, computed, run)
+        n_rows += computed.rows.height
+        advance(span, steps=due.sessions_of(block).height)
+    fill_columns(warehouse, extras, due, recipe, run, advance)
+    n_labels = _bring_labels_up_to_date(warehouse, settings, run, due)
+    return Build(due.blocks[0].start if due.blocks else due.newest, due.newest, n_rows, n_labels)
 
 
-def compute_features(
-    con: duckdb.DuckDBPyConnection, start: date, end: date, *, include_preferred: bool = False
-) -> pl.DataFrame:
-    """Return feature_daily's rows for as_of in [start, end]; what comes after ``end`` is never read."""
-    bars = with_indicators(read_bars(con, end))
-    bars = bars.with_columns(_is_window_dense(Query.load("features/session").frame(con)))
-    bars = bars.filter(pl.col("session") >= start).rename({"session": "as_of"})
-    listing = Query.load("features/listing").frame(con)
-    joined = (
-        bars.join(listing, on="ticker", how="left", validate="m:1")
-        .join(read_market_wide(con, start, end), on="as_of", how="left", validate="m:1")
-        .join(read_fundamentals(con, start, end), on=["ticker", "as_of"], how="left", validate="1:1")
-        .with_columns(_is_scoreable(include_preferred), _sector_code())
-        .with_columns(rs_percentile(), policy_bonus().alias("policy_bonus"))
+def _commit(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed: Computed, run: Run) -> int:
+    """Make the store hold what was computed, within a transaction of the caller's."""
+    span = {"start": block.start, "end": block.end}
+    if block.start == due.first:  # of prices that began earlier, and count no more
+        for table in ("feature_daily", "feature_session", "label_daily"):
+            con.execute(f"DELETE FROM {table} WHERE as_of < $first", {"first": due.first})
+    con.execute("DELETE FROM feature_daily WHERE as_of BETWEEN $start AND $end", span)
+    insert_rows(con, "feature_daily", due.clustered(computed.rows), order=None)
+    _cluster_again(con, block, due)
+    _keep_state(con, block, due, computed)
+    con.execute("DELETE FROM feature_session WHERE as_of BETWEEN $start AND $end", span)
+    insert_rows(con, "feature_session", _ledger_rows(block, due, computed.rows, run), order="as_of")
+    con.execute("DELETE FROM scored_session WHERE as_of BETWEEN $start AND $end", span)
+    con.execute("INSERT INTO label_due VALUES ($start, $run_id)", {"start": block.start, "run_id": run.run_id})
+    _mark_done(con, block, due, run)
+    return computed.rows.height
+
+
+def _cluster_again(con: duckdb.DuckDBPyConnection, block: Block, due: Due) -> None:
+    """Bring the rows of a cluster together that were written on many nights, once its last session is there."""
+    first, last = due.cluster_of(block.start)
+    if block.start == first or block.end < last:
+        return
+    span = {"first": first, "last": last}
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE scattered AS FROM feature_daily WHERE as_of BETWEEN $first AND $last", span
     )
-    return joined.select(
-        "ticker",
+    con.execute("DELETE FROM feature_daily WHERE as_of BETWEEN $first AND $last", span)
+    con.execute("INSERT INTO feature_daily FROM scattered ORDER BY ticker, as_of")
+    con.execute("DROP TABLE scattered")
+
+
+def _keep_state(con: duckdb.DuckDBPyConnection, block: Block, due: Due, computed: Computed) -> None:
+    """Store the block's checkpoints and actions, and let go of state that nothing will go on from."""
+    con.execute("DELETE FROM feature_state WHERE session >= $start", {"start": block.start})
+    insert_rows(con, "feature_state", computed.state, order="session, ticker")
+    con.execute(
+        "DELETE FROM feature_state WHERE session NOT IN (SELECT unnest($kept))", {"kept": due.kept_checkpoints(block)}
+    )
+    # Of a ticker that begins in this block (anew, or with its first trade) everything found so far is found again.
+    found_again = computed.actions.filter(pl.col("session") <= block.checkpoint)["ticker"].to_list()
+    _mark_moved_labels(con, computed)
+    con.execute(
+        "DELETE FROM price_action WHERE session > $checkpoint OR list_contains(CAST($again AS VARCHAR[]), ticker)",
+        {"checkpoint": block.checkpoint, "again": computed.begun_anew + found_again},
+    )
+    insert_rows(con, "price_action", computed.actions, order="session, ticker")
+
+
+def _mark_moved_labels(con: duckdb.DuckDBPyConnection, computed: Computed) -> None:
+    """Mark outcomes that a corporate action which is found or lost anew may change."""
+    if not computed.begun_anew:
+        return
+    names = {"names": computed.begun_anew}
+    stored = con.sql("FROM price_action WHERE list_contains(CAST($names AS VARCHAR[]), ticker)", params=names).pl()
+    key = ["ticker", "session", "factor"]
+    found = computed.actions.filter(pl.col("ticker").is_in(computed.begun_anew))
+    moved = pl.concat([stored.join(found, on=key, how="anti"), found.join(stored, on=key, how="anti")])
+    if (since := moved["session"].min()) is not None:
+        con.execute("INSERT INTO label_due VALUES ($since, 'a corporate action')", {"since": since})
+
+
+def _ledger_rows(block: Block, due: Due, rows: pl.DataFrame, run: Run) -> pl.DataFrame:
+    counted = rows.group_by("as_of").agg(n_rows=pl.len(), n_scoreable=pl.col("is_scoreable").sum())
+    return due.sessions_of(block).select(as_of="session").join(counted, on="as_of", how="left", validate="1:1").select(
         "as_of",
-        *(pl.col(name).cast(pl.Float32) for name in FEATURE_NAMES),
-        pl.col("close").cast(pl.Float32),
-        "bars_available",
-        pl.sum_horizontal(pl.col(name).is_null() for name in FEATURE_NAMES).cast(pl.UInt8).alias("null_feature_count"),
-        "is_scoreable",
-        pl.lit(FEATURE_SET_VERSION, dtype=pl.UInt16).alias("feature_set_version"),
-    ).sort("as_of", "ticker")
+        pl.col("n_rows").fill_null(0),  # a session of the calendar on which nobody traded
+        pl.col("n_scoreable").fill_null(0),
+        definition_digest=pl.lit(due.digest),
+        run_id=pl.lit(run.run_id),
+        built_at=pl.lit(run.started_at),
+    )  # fmt: skip
 
 
-def rs_percentile() -> pl.Expr:
-    """Return 100·(N - rank)/(N - 1) of return_3m_pct among the session's scoreable names; high = strong."""
-    among = pl.when("is_scoreable").then("return_3m_pct")
-    n = among.count().over("as_of")
-    rank = among.rank("min", descending=True).over("as_of")
-    return pl.when(n >= 2).then(100 * (n - rank) / (n.cast(pl.Float64) - 1)).alias("rs_percentile")
+def _mark_done(con: duckdb.DuckDBPyConnection, block: Block, due: Due, run: Run) -> None:
+    """Move what is due past the block: what was marked while it ran is in the next run's hands."""
+    con.execute("DELETE FROM feature_due WHERE from_date <= $end", {"end": block.end})
+    if block.end < due.newest:
+        rest = {"after": block.end + timedelta(days=1), "run_id": run.run_id}
+        con.execute("INSERT INTO feature_due VALUES ('the rest of a build', $after, $run_id)", rest)
 
 
-def price_range(con: duckdb.DuckDBPyConnection) -> tuple[date, date]:
-    """Return the first and the newest session with adjusted prices."""
-    found = con.execute("SELECT min(session), max(session) FROM raw_price WHERE price_basis = 'adjusted'").fetchall()
-    if found[0][0] is None:
-        raise DataNotReady(
-            "the store holds no prices", fix="run `kstock-batch demo` or `kstock-batch ingest files DIR`"
-        )
-    return found[0][0], found[0][1]
-
-
-def session_asked(con: duckdb.DuckDBPyConnection, as_of: date | None) -> date:
-    """Return ``as_of`` if it is a session with prices; by default the newest one."""
-    first, newest = price_range(con)
-    if as_of is None:
-        return newest
-    if not first <= as_of <= newest:
-        raise DataNotReady(
-            f"{as_of} is outside the stored prices, {first} … {newest}", fix="ingest that session, or name another"
-        )
-    if as_of not in (sessions := Sessions(session_days(con))):
-        raise DataNotReady(
-            f"{as_of} was no session of the exchange", fix=f"use {sessions.at_or_before(as_of)}, the one before it"
-        )
-    return as_of
-
-
-def due_from(con: duckdb.DuckDBPyConnection, first: date, newest: date, digest: str) -> date | None:
-    """Return the first session whose features may differ from what is stored, or None."""
-    built = con.execute("SELECT definition_digest FROM feature_build ORDER BY rowid DESC LIMIT 1").fetchall()
-    if not built or built[0][0] != digest:
-        return first
-    due = con.execute("SELECT min(from_date) FROM feature_due").fetchall()[0][0]
-    if due is None or due > newest:
-        return None
-    return max(first, Sessions(session_days(con)).between(due, newest)[0])
-
-
-def definition_digest(*, include_preferred: bool) -> str:
-    """Return a digest that changes with any text or constant that a stored feature or label depends on."""
-    whole = hashlib.sha256(repr((fingerprint(), include_preferred, HORIZON, LABEL_RISE, MIN_BARS)).encode())
-    whole.update(repr((MAX_WINDOW_SPAN, SECTOR_MAP_VERSION, SECTOR_CODES, CALENDAR)).encode())
-    own = sorted(Path(__file__).parent.glob("*.py"))
-    statements = sorted(path for folder in ("features", "labels") for path in (sql_folder() / folder).glob("*.sql"))
-    for path in (*own, *statements):
-        whole.update(path.read_bytes())
-    return whole.hexdigest()[:12]
-
-
-def session_days(con: duckdb.DuckDBPyConnection) -> list[date]:
-    """Return every session of the calendar, past and known future, oldest first."""
-    return Query.load("features/session").frame(con)["session"].to_list()
-
-
-def _is_window_dense(sessions: pl.DataFrame) -> pl.Expr:
-    """Return whether the last WINDOW bars span at most MAX_WINDOW_SPAN sessions."""
-    number = pl.col("session").replace_strict(sessions["session"], sessions["session_number"], return_dtype=pl.Int32)
-    span = (number - number.shift(WINDOW - 1) + 1).over("ticker", order_by="session")
-    return (span <= MAX_WINDOW_SPAN).fill_null(False).alias("is_window_dense")
-
-
-def _is_scoreable(include_preferred: bool) -> pl.Expr:
-    is_common = ~pl.col("is_spac") & (~pl.col("is_preferred") | pl.lit(include_preferred))
-    on_board = pl.col("market").is_in(["KOSPI", "KOSDAQ"])
-    enough = (pl.col("bars_available") >= MIN_BARS) & pl.col("is_window_dense")
-    return (enough & on_board & is_common).fill_null(False).alias("is_scoreable")
-
-
-def _sector_code() -> pl.Expr:
-    return pl.col("sector").replace_strict(SECTOR_CODES, default=0, return_dtype=pl.Int32).alias("sector_encoded")
+def _bring_labels_up_to_date(warehouse: Warehouse, settings: Settings, run: Run, due: Due) -> int:
+    """Compute the labels whose outcome may have changed; an outcome is known HORIZON sessions late."""
+    con = warehouse.con
+    since = con.execute("SELECT min(from_date) FROM label_due").fetchall()[0][0]
+    if since is None or since > due.newest:
+        return 0
+    start = Sessions(due.sessions["session"].to_list()).back(since, HORIZON)
+    with run.stage("labels") as stage, warehouse.transaction():
+        stage.n_rows = replace_labels(con, start, due.newest, settings.price_basis)
+        con.execute("DELETE FROM label_due")
+    return stage.n_rows

@@ -1,74 +1,29 @@
-"""Indicators of one ticker's bars, as polars expressions; definitions in docs/features.md.
+"""Indicators of each series' bars; definitions in docs/features.md.
 
-Each expression is evaluated within one ticker, bars oldest first. Rolling sums add up their own window and carry
-nothing from before it, so a value depends on no more history than its definition names, to the last bit.
+Recursive averages go on from carried values, rolling windows add up their own bars: a value depends on no more than its
+definition names, and has the same bits in a nightly step as in a backfill over years.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
-_C, _H, _L, _V = pl.col("close"), pl.col("high"), pl.col("low"), pl.col("volume")
+from kstock_batch.features.matrix import (
+    REACH,
+    Matrix,
+    Numbers,
+    Vector,
+    recursive_mean,
+    rolling_max,
+    rolling_sum,
+    shifted,
+    stacked,
+)
 
 ZERO_WIDTH = 1e-9  # of the price: bands narrower than rounding are no bands
 SQUEEZE = 0.7
 YEAR = 252
-
-
-def with_indicators(bars: pl.DataFrame) -> pl.DataFrame:
-    """Return ticker, session, cutoff_at, close, bars_available and the technical and flow features of each bar.
-
-    ``bars`` is sorted by (ticker, session); the features are float32. A step may use the columns of those before it:
-    what several indicators share is computed once.
-    """
-    frame = bars.lazy()
-    for step in _steps():
-        frame = frame.with_columns(expr.over("ticker", order_by="session").alias(name) for name, expr in step.items())
-    full = (
-        pl.when(pl.col("bars_available") >= bars_needed).then(name).cast(pl.Float32).alias(name)
-        for name, bars_needed in FULL_WINDOW.items()
-    )
-    return frame.select("ticker", "session", "cutoff_at", "close", "bars_available", *full).collect()
-
-
-def _steps() -> Sequence[dict[str, pl.Expr]]:
-    return (
-        {
-            "bars_available": pl.int_range(1, pl.len() + 1, dtype=pl.Int32),
-            "sma_20": _mean(_C, 20),
-            "true_range": _true_range(),
-            "macd_line": _ema(_C, 12) - _ema(_C, 26),
-            "ema_50": _ema(_C, 50),
-            "ema_200": _ema(_C, 200),
-        },
-        {
-            "sd_20": _sd_20(),
-            "rsi": _rsi(14),
-            "macd_histogram": pl.col("macd_line") - _ema(pl.col("macd_line"), 9),
-            "atr_pct": _mean(pl.col("true_range"), 14) / _C * 100,
-            "volume_ratio": _ratio_to_positive(_V, _mean(_V, 20)),
-            "return_3m_pct": (_C / _C.shift(60) - 1) * 100,
-            "high_52w_ratio": _C / _H.rolling_max(YEAR, min_samples=1),
-            "high_20d_ratio": _C / _H.rolling_max(20, min_samples=20),
-            "foreign_net_buy_days": _sign_count("foreign_net"),
-            "institution_net_buy_days": _sign_count("institution_net"),
-            "golden_cross": _event(pl.col("ema_50") > pl.col("ema_200")),
-            "dead_cross": _event(pl.col("ema_50") < pl.col("ema_200")),
-            "weekly_trend_up": _flag(
-                (pl.col("ema_50") > pl.col("ema_200")) & (pl.col("ema_50") > pl.col("ema_50").shift(4))
-            ),
-        },
-        {
-            "bb_pctb": _percent_b(),
-            "bb_bandwidth": 4 * pl.col("sd_20") / pl.col("sma_20"),
-            "macd_signal_cross": _crossing("macd_histogram"),
-            "mtf_aligned": _flag((pl.col("weekly_trend_up") == 1) & (pl.col("ema_50") > pl.col("ema_200"))),
-        },
-        {
-            "bb_squeeze": _flag(pl.col("bb_bandwidth") < SQUEEZE * _mean(pl.col("bb_bandwidth"), 20)),
-        },
-    )
-
 
 # Bars until a value exists: a window that is not full is null, not a guess.
 FULL_WINDOW: dict[str, int] = {
@@ -89,67 +44,197 @@ FULL_WINDOW: dict[str, int] = {
     "high_20d_ratio": 20,
     "mtf_aligned": 200,
     "weekly_trend_up": 200,
-    "foreign_net_buy_days": 5,
-    "institution_net_buy_days": 5,
 }
+PRICE_LEVELS = ("macd_histogram", "ema_50", "ema_200")  # in won: these carry the level of the price
 
 
-def _ema(x: pl.Expr, span: int) -> pl.Expr:
-    return x.ewm_mean(span=span, adjust=False)
+@dataclass(frozen=True)
+class Carried:
+    """What each series' recursions stood at after its last bar before row W, (S,) float64; NaN = it had none.
+
+    Attributes
+    ----------
+    n_bars : bars so far; 0, not NaN, for a series that begins
+    ema_12 … loss : recursive averages of the close, its MACD signal, gains and losses
+    ema_50_back_1 … 3 : ema_50 that many bars earlier
+    """
+
+    n_bars: Vector
+    ema_12: Vector
+    ema_26: Vector
+    ema_50: Vector
+    ema_50_back_1: Vector
+    ema_50_back_2: Vector
+    ema_50_back_3: Vector
+    ema_200: Vector
+    macd_signal: Vector
+    gain: Vector
+    loss: Vector
+
+    @classmethod
+    def nothing(cls, n_series: int) -> "Carried":
+        """Return the state of series that begin."""
+        unknown = np.full(n_series, np.nan)
+        return cls(np.zeros(n_series), *([unknown] * (len(fields(cls)) - 1)))
 
 
-def _window(x: pl.Expr, n: int) -> list[pl.Expr]:
-    return [x.shift(back) for back in range(n)]
+@dataclass(frozen=True)
+class Bars:
+    """Bars of S series, each (B, S) float64: prices in one level a series, volume in shares of that level."""
+
+    close: Matrix
+    high: Matrix
+    low: Matrix
+    volume: Matrix
+
+    @property
+    def n_new(self) -> int:
+        """How many rows are to be computed."""
+        return len(self.close) - REACH
 
 
-def _mean(x: pl.Expr, n: int) -> pl.Expr:
-    """Return the mean of the last ``n`` values; null as long as the oldest of them is."""
-    return pl.when(x.shift(n - 1).is_not_null()).then(pl.sum_horizontal(_window(x, n)) / n)
+@dataclass(frozen=True)
+class Recursions:
+    """Recursive averages of the new bars, each (B - W, S)."""
+
+    ema_12: Matrix
+    ema_26: Matrix
+    ema_50: Matrix
+    ema_200: Matrix
+    macd_signal: Matrix
+    gain: Matrix
+    loss: Matrix
+
+    @classmethod
+    def of(cls, bars: Bars, carried: Carried) -> "Recursions":
+        """Return them from where they stood."""
+        close = bars.close[REACH:]
+        change = close - shifted(bars.close, 1, bars.n_new)
+        if bars.n_new:
+            # The first bar neither gains nor loses.
+            change[0] = np.where((carried.n_bars == 0) & ~np.isnan(close[0]), 0.0, change[0])
+        ema_12, ema_26, ema_50, ema_200 = (
+            recursive_mean(close, 2 / (span + 1), value)
+            for span, value in (
+                (12, carried.ema_12),
+                (26, carried.ema_26),
+                (50, carried.ema_50),
+                (200, carried.ema_200),
+            )
+        )
+        return cls(
+            ema_12,
+            ema_26,
+            ema_50,
+            ema_200,
+            recursive_mean(ema_12 - ema_26, 2 / 10, carried.macd_signal),
+            recursive_mean(np.maximum(change, 0.0), 1 / 14, carried.gain),
+            recursive_mean(np.maximum(-change, 0.0), 1 / 14, carried.loss),
+        )
+
+    def after(self, row: Numbers, carried: Carried) -> Carried:
+        """Return what to carry on after matrix rows ``row`` (S,); W - 1 is where ``carried`` stands."""
+        every, back = np.arange(len(row)), row - REACH + 1  # 0 = as carried
+        at = {name: stacked([getattr(carried, name)], getattr(self, name))[back, every] for name in _AVERAGES}
+        ema_50 = stacked(_last_four(carried), self.ema_50)
+        ago = {f"ema_50_back_{n}": ema_50[back + 3 - n, every] for n in (1, 2, 3)}
+        return Carried(carried.n_bars + back, **at, **ago)
 
 
-def _sd_20() -> pl.Expr:
-    """Return the sample deviation (ddof 1) of 20 closes in two passes: equal prices give exactly 0."""
-    deviations = [(close - pl.col("sma_20")) ** 2 for close in _window(_C, 20)]
-    return (pl.sum_horizontal(deviations) / 19).sqrt()
+_AVERAGES = tuple(field.name for field in fields(Recursions))
 
 
-def _rsi(n: int) -> pl.Expr:
-    change = _C.diff().fill_null(0.0)  # the first bar neither gains nor loses
-    gain = change.clip(lower_bound=0).ewm_mean(alpha=1 / n, adjust=False)
-    loss = (-change).clip(lower_bound=0).ewm_mean(alpha=1 / n, adjust=False)
-    by_wilder = 100 - 100 / (1 + gain / loss)
-    return pl.when(loss > 0).then(by_wilder).when(gain > 0).then(100.0).otherwise(50.0)
+def indicators(bars: Bars, recursions: Recursions, carried: Carried) -> dict[str, NDArray[np.float32]]:
+    """Return the technical features of the new bars, each (B - W, S) float32, NaN until its window is full.
+
+    Won columns are in the level of the bars.
+    """
+    found = {**_bands(bars), **_macd(recursions, carried), **_trend(recursions, carried), **_ratios(bars)}
+    found["rsi"] = _rsi(recursions)
+    found["atr_pct"] = _atr_pct(bars)
+    n_bars = carried.n_bars + np.arange(1, bars.n_new + 1)[:, None]
+    with np.errstate(over="ignore"):
+        return {
+            name: np.where(n_bars >= full, found[name], np.nan).astype(np.float32) for name, full in FULL_WINDOW.items()
+        }
 
 
-def _true_range() -> pl.Expr:
-    before = _C.shift(1)
-    return pl.max_horizontal(_H - _L, (_H - before).abs(), (_L - before).abs())
+def _bands(bars: Bars) -> dict[str, Matrix]:
+    n_band = bars.n_new + 19  # the squeeze compares with the mean of the last 20 bandwidths
+    close = shifted(bars.close, 0, n_band)
+    sma = rolling_sum(bars.close, 20, n_band) / 20
+    # Two passes: equal prices give exactly 0.
+    squares = np.zeros_like(sma)
+    for back in range(20):
+        squares += (shifted(bars.close, back, n_band) - sma) ** 2
+    sd = np.sqrt(squares / 19)
+    width, bandwidth = 4 * sd, 4 * sd / sma
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_bands = (close - (sma - 2 * sd)) / width
+    pctb = np.where(width > ZERO_WIDTH * sma, by_bands, np.where(sma > 0, 0.5, np.nan))
+    squeeze = _flag(shifted(bandwidth, 0, bars.n_new) < SQUEEZE * (rolling_sum(bandwidth, 20, bars.n_new) / 20))
+    return {"bb_pctb": pctb[19:], "bb_bandwidth": bandwidth[19:], "bb_squeeze": squeeze}
 
 
-def _percent_b() -> pl.Expr:
-    sma, sd = pl.col("sma_20"), pl.col("sd_20")
-    width = 4 * sd
-    return pl.when(width > ZERO_WIDTH * sma).then((_C - (sma - 2 * sd)) / width).when(sma > 0).then(0.5)
+def _macd(recursions: Recursions, carried: Carried) -> dict[str, Matrix]:
+    histogram = (recursions.ema_12 - recursions.ema_26) - recursions.macd_signal
+    before = stacked([(carried.ema_12 - carried.ema_26) - carried.macd_signal], histogram)[:-1]
+    up, down = (histogram > 0) & (before <= 0), (histogram < 0) & (before >= 0)
+    return {"macd_histogram": histogram, "macd_signal_cross": _flag(up) - _flag(down)}
 
 
-def _ratio_to_positive(x: pl.Expr, divisor: pl.Expr) -> pl.Expr:
-    return pl.when(divisor > 0).then(x / divisor)
+def _trend(recursions: Recursions, carried: Carried) -> dict[str, Matrix]:
+    fast, slow = recursions.ema_50, recursions.ema_200
+    fast_before, slow_before = stacked([carried.ema_50], fast)[:-1], stacked([carried.ema_200], slow)[:-1]
+    four_bars_ago = stacked(_last_four(carried), fast)[:-4]
+    is_up = (fast > slow) & (fast > four_bars_ago)
+    return {
+        "ema_50": fast,
+        "ema_200": slow,
+        "golden_cross": _flag((fast > slow) & (fast_before <= slow_before)),
+        "dead_cross": _flag((fast < slow) & (fast_before >= slow_before)),
+        "weekly_trend_up": _flag(is_up),
+        "mtf_aligned": _flag(is_up),  # EMA50 > EMA200, which the other asks too
+    }
 
 
-def _crossing(name: str) -> pl.Expr:
-    now, before = pl.col(name), pl.col(name).shift(1)
-    return pl.when((now > 0) & (before <= 0)).then(1.0).when((now < 0) & (before >= 0)).then(-1.0).otherwise(0.0)
+def _ratios(bars: Bars) -> dict[str, Matrix]:
+    n = bars.n_new
+    close, volume = shifted(bars.close, 0, n), shifted(bars.volume, 0, n)
+    usual = rolling_sum(bars.volume, 20, n) / 20
+    with np.errstate(divide="ignore", invalid="ignore"):
+        volume_ratio = np.where(usual > 0, volume / usual, np.nan)
+    return {
+        "volume_ratio": volume_ratio,
+        "return_3m_pct": (close / shifted(bars.close, 60, n) - 1) * 100,
+        "high_52w_ratio": close / rolling_max(bars.high, YEAR, n),
+        "high_20d_ratio": close / rolling_max(bars.high, 20, n),
+    }
 
 
-def _flag(condition: pl.Expr) -> pl.Expr:
-    return condition.cast(pl.Float64)
+def _rsi(recursions: Recursions) -> Matrix:
+    gain, loss = recursions.gain, recursions.loss
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_wilder = 100 - 100 / (1 + gain / loss)
+    return np.where(loss > 0, by_wilder, np.where(gain > 0, 100.0, 50.0))
 
 
-def _event(state: pl.Expr) -> pl.Expr:
-    """Return 1 on the one bar where ``state`` begins."""
-    return _flag(state & ~state.shift(1))
+def _atr_pct(bars: Bars) -> Matrix:
+    n_range = bars.n_new + 13
+    high, low, before = shifted(bars.high, 0, n_range), shifted(bars.low, 0, n_range), shifted(bars.close, 1, n_range)
+    # fmax leaves out the close that the first bar has none of.
+    true_range = np.fmax(high - low, np.fmax(np.abs(high - before), np.abs(low - before)))
+    return rolling_sum(true_range, 14, bars.n_new) / 14 / shifted(bars.close, 0, bars.n_new) * 100
 
 
-def _sign_count(name: str) -> pl.Expr:
-    """Return days bought minus days sold over five bars, each of which must be known."""
-    return pl.col(name).sign().rolling_sum(5, min_samples=5)
+def _last_four(carried: Carried) -> list[Vector]:
+    return [carried.ema_50_back_3, carried.ema_50_back_2, carried.ema_50_back_1, carried.ema_50]
+
+
+def _flag(condition: NDArray[np.bool_]) -> Matrix:
+    return condition.astype(np.float64)
+
+
+def as_columns(carried: Carried) -> dict[str, Vector]:
+    """Return the carried vectors by name."""
+    return {field.name: getattr(carried, field.name) for field in fields(Carried)}

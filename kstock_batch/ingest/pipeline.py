@@ -15,7 +15,9 @@ import duckdb
 import polars as pl
 
 from kstock_batch.errors import ConfigError, RowsRefused
+from kstock_batch.ingest.restatement import Restatement, rescale_restated
 from kstock_batch.ingest.sources.files import Dataset, locate
+from kstock_batch.ingest.versions import Delta
 from kstock_batch.market.sessions import cutoff_at, krx_sessions, seoul_date
 from kstock_batch.market.tables import Rule, Table, rules_for
 from kstock_batch.settings import Settings
@@ -40,6 +42,7 @@ class Upserted:
     n_changed: int
     n_rejected: int
     reasons: dict[str, int]
+    restated: tuple[Restatement, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return it as a row to print."""
@@ -65,8 +68,12 @@ def ingest_files(
     settings: Settings,
     run: Run,
     advance: Advance = lambda _: None,
+    retroactive: bool = False,
 ) -> list[Upserted]:
-    """Upsert every mapped file of ``folder``; return what happened to each one's rows."""
+    """Upsert every mapped file of ``folder``; return what happened to each one's rows.
+
+    ``retroactive``: other values for known keys count from the beginning instead of from their arrival.
+    """
     now, found = run.started_at, locate(folder, mapping)
     done: list[Upserted] = []
     with warehouse.transaction() as con:
@@ -79,11 +86,10 @@ def ingest_files(
                 good, bad = judge(rows, rules_for(dataset.table, sessions=sessions, now=now, today=seoul_date(now)))
                 _refuse_if_too_many(bad, rows.height, path, dataset.table, settings)
                 _quarantine(con, bad, dataset, run)
-                n_new, n_changed = _upsert(con, dataset.table, good, run)
-                reasons = Counter(bad["rule"].to_list())
-                done.append(
-                    Upserted(dataset.table.name, path.name, rows.height, n_new, n_changed, bad.height, dict(reasons))
-                )
+                delta, restated = _upsert(con, dataset.table, good, run, retroactive=retroactive)
+                reasons = dict(Counter(bad["rule"].to_list()))
+                counts = (rows.height, delta.n_new, delta.n_changed, bad.height)
+                done.append(Upserted(dataset.table.name, path.name, *counts, reasons, tuple(restated)))
                 stage.n_rows = rows.height
     return done
 
@@ -161,30 +167,13 @@ def _quarantine(con: duckdb.DuckDBPyConnection, bad: pl.DataFrame, dataset: Data
     con.execute("DROP TABLE rejected")
 
 
-def _upsert(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, run: Run) -> tuple[int, int]:
-    """Insert new keys, replace changed rows, leave equal ones alone; return (new, changed)."""
-    values = [name for name in (*table.columns, "source", "available_at") if name not in table.key]
-    on_key = " AND ".join(f"s.{name} = t.{name}" for name in table.key)
-    differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in values)
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE delta AS"
-        f" SELECT s.*, t.rowid AS old_row, t.available_at AS old_available_at FROM rows AS s"
-        f" LEFT JOIN {table.name} AS t ON {on_key} WHERE t.rowid IS NULL OR {differs}"
-    )
-    counts = con.execute("SELECT count(*) FILTER (old_row IS NULL), count(old_row) FROM delta").fetchall()
-    con.execute(f"DELETE FROM {table.name} WHERE rowid IN (SELECT old_row FROM delta WHERE old_row IS NOT NULL)")
-    con.execute(
-        f"INSERT INTO {table.name} BY NAME"
-        f" SELECT * EXCLUDE (old_row, old_available_at), $now AS ingested_at FROM delta"
-        f" ORDER BY {', '.join(table.key)}",
-        {"now": run.started_at},
-    )
-    # A fact whose time was corrected was used from its old time on: those sessions are due as well.
-    con.execute(
-        "INSERT INTO feature_due"
-        " SELECT $table, min((least(available_at, old_available_at) + INTERVAL 9 HOUR)::DATE), $run_id FROM delta"
-        " HAVING count(*) > 0",
-        {"table": table.name, "run_id": run.run_id},
-    )
-    con.execute("DROP TABLE delta")
-    return int(counts[0][0]), int(counts[0][1])
+def _upsert(
+    con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, run: Run, *, retroactive: bool
+) -> tuple[Delta, list[Restatement]]:
+    """Store new keys and new versions, leave equal rows alone; return what was new and what was restated."""
+    con.register("incoming", rows)
+    delta = Delta.of(con, table, run.started_at, retroactive=retroactive)
+    restated = rescale_restated(con, delta, run, retroactive=retroactive)
+    delta.store(con, run)
+    con.unregister("incoming")
+    return delta, restated

@@ -4,10 +4,12 @@ A rule is a polars expression that is true for a BAD row. Rows that break one go
 """
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import polars as pl
+
+from kstock_batch.market.sessions import CUTOFF, KST_OFFSET
 
 ColumnType = Literal["text", "number", "count", "date", "flag"]
 
@@ -43,6 +45,10 @@ _TICKER = Rule("ticker_is_not_six_characters", ~_C("ticker").str.contains(r"^[0-
 _SUSPENDED = (_C("volume") == 0) & (_C("open") == 0) & (_C("high") == 0) & (_C("low") == 0)
 
 
+def _cutoff(session: pl.Expr) -> pl.Expr:
+    return session.cast(pl.Datetime("us")) + timedelta(hours=CUTOFF.hour, minutes=CUTOFF.minute) - KST_OFFSET
+
+
 def _last_close_if_suspended(column: str) -> pl.Expr:
     return pl.when(_SUSPENDED).then(_C("close")).otherwise(_C(column)).alias(column)
 
@@ -74,6 +80,8 @@ TABLES: dict[str, Table] = {
                 Rule("high_below_open_or_close", _C("high") < pl.max_horizontal("open", "close")),
                 Rule("low_above_open_or_close", _C("low") > pl.min_horizontal("open", "close")),
                 Rule("volume_is_negative", _C("volume") < 0),
+                # Its own night could not score it, and later ones could not repeat what they made of it.
+                Rule("known_after_its_own_night", _C("available_at") > _cutoff(_C("session"))),
             ),
             derived={name: _last_close_if_suspended(name) for name in ("open", "high", "low")},
             day="session",
@@ -158,6 +166,15 @@ TABLES: dict[str, Table] = {
             {"market": "text", "investor": "text", "session": "date", "net_value": "number"},
             key=("market", "investor", "session"),
             required=("market", "investor", "session", "net_value"),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_corporate_action",
+            {"ticker": "text", "session": "date", "factor": "number", "kind": "text"},
+            key=("ticker", "session"),
+            required=("ticker", "session", "factor"),
+            rules=(_TICKER, Rule("factor_is_not_positive", _C("factor") <= 0)),
             day="session",
             on_session=True,
         ),

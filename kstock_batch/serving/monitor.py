@@ -6,7 +6,7 @@ from typing import Any
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.errors import KStockError
 from kstock_batch.registry import Registry
-from kstock_batch.serving.ask import ask
+from kstock_batch.serving.ask import asked
 from kstock_batch.settings import Settings
 from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import Query
@@ -47,7 +47,8 @@ def _runs(settings: Settings) -> list[dict[str, Any]]:
     except KStockError:
         statement = Query.load("reports/last_runs").text.replace("$n", str(LAST_RUNS))
     try:
-        return ask(settings.published, statement, limit=LAST_RUNS).rows
+        with asked(settings, statement, of_store=False, limit=LAST_RUNS) as answer:
+            return list(answer.rows())
     except KStockError:
         return []
 

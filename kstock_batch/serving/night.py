@@ -5,7 +5,8 @@ from datetime import date
 from typing import Any
 
 from kstock_batch.errors import DataNotReady
-from kstock_batch.features.build import bring_up_to_date, session_asked, session_days
+from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.sessions import session_asked, session_days
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.publish import publish
@@ -49,7 +50,7 @@ def score_nights(
     """
     champion = Champion.load(Registry(settings.models).champion())
     bring_up_to_date(warehouse, settings, run)
-    newest = run.as_of = session_asked(warehouse.con, as_of)
+    newest = run.as_of = session_asked(warehouse.con, as_of, settings.price_basis)
     asked = Sessions(session_days(warehouse.con)).between(since or newest, newest)
     if not asked:
         raise DataNotReady(f"there is no session in {since} … {newest}", fix="give a --from that is a trading day")

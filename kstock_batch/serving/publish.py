@@ -9,7 +9,6 @@ Any failure leaves the old publication as it was. One process publishes at a tim
 """
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,16 +22,14 @@ import duckdb
 
 from kstock_batch.errors import DataNotReady, PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
+from kstock_batch.serving.standalone import attached, drop_foreign_log, log_of, remove
+from kstock_batch.store.catalogue import write_comments
 from kstock_batch.store.faults import is_disk_full
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
 
-log = logging.getLogger(__name__)
-
 SCHEMA_VERSION = 1
 CATALOGUE = "serving"
-# Readable by DuckDB 1.4 and later: 1.4 is the last that runs on Python 3.9, which the bot may still use.
-STORAGE_VERSION = "v1.4.0"
 TABLES = ("prediction", "feature_latest", "run", "calendar")
 VIEWS = ("latest", "ml_predictions", "content_digest")
 VERIFY_SECONDS = 300
@@ -69,16 +66,16 @@ def publish(
     temp = target.with_name(f".{target.name}.building")
     with _failures_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temp)  # what a killed run left
+        remove(temp)  # what a killed run left
         try:
             publication = _build(warehouse.con, temp, target, run_id, _naive_utc(published_at), model_card)
             _require_standalone(temp)
             _verify(temp, publication)
             temp.chmod(0o644)  # whatever the umask: the bot may run as another user
-            _drop_foreign_log(target)
+            drop_foreign_log(target)
             rename_into_place(temp, target)
         except BaseException:
-            _remove(temp)
+            remove(temp)
             raise
     return publication
 
@@ -92,7 +89,7 @@ def _build(
     model_card: Mapping[str, Any],
 ) -> Publication:
     """Fill ``temp`` and close it."""
-    with _attached(con, temp):
+    with attached(con, temp, CATALOGUE):
         for table in TABLES:
             _create_table(con, table)
         _create_table(con, "model_card", keys=list(model_card), values=[_json(value) for value in model_card.values()])
@@ -104,20 +101,10 @@ def _build(
         stated = con.execute(f"SELECT as_of, n_predictions FROM {CATALOGUE}.publication").fetchall()
         if not stated:
             raise DataNotReady("the store holds no predictions to publish", fix="run `kstock-batch score`")
+        write_comments(con, CATALOGUE)
         con.execute(f"CHECKPOINT {CATALOGUE}")
     as_of, n_predictions = stated[0]
     return Publication(target, as_of, n_predictions, digest)
-
-
-@contextmanager
-def _attached(con: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
-    """Attach a new database for the duration of the block."""
-    quoted = str(path).replace("'", "''")
-    con.execute(f"ATTACH '{quoted}' AS {CATALOGUE} (STORAGE_VERSION '{STORAGE_VERSION}')")
-    try:
-        yield
-    finally:
-        con.execute(f"DETACH {CATALOGUE}")
 
 
 def _create_table(con: duckdb.DuckDBPyConnection, name: str, **params: Any) -> None:
@@ -132,33 +119,13 @@ def _naive_utc(instant: datetime) -> datetime:
     return instant if instant.tzinfo is None else instant.astimezone(UTC).replace(tzinfo=None)
 
 
-def _log_of(path: Path) -> Path:
-    """Return where DuckDB keeps the write-ahead log of a database."""
-    return path.with_name(f"{path.name}.wal")
-
-
-def _remove(temp: Path) -> None:
-    temp.unlink(missing_ok=True)
-    _log_of(temp).unlink(missing_ok=True)
-
-
 def _require_standalone(temp: Path) -> None:
     """Refuse a file whose last rows are still in a log: the rename would leave them behind."""
-    if _log_of(temp).exists():
+    if log_of(temp).exists():
         raise PublicationRefused(
-            f"{_log_of(temp)} remained after the checkpoint, so {temp.name} is not complete",
+            f"{log_of(temp)} remained after the checkpoint, so {temp.name} is not complete",
             fix="run `kstock-batch score` again; if it remains, report it: nothing else may open that file",
         )
-
-
-def _drop_foreign_log(target: Path) -> None:
-    """Remove a log beside ``target``: it belongs to the file being replaced and would make the new one unopenable.
-
-    Publications are only ever opened read-only, so it can hold nothing of ours: someone opened the file to write.
-    """
-    if (stale := _log_of(target)).exists():
-        log.warning("removed %s: another program had opened the published file for writing", stale)
-        stale.unlink(missing_ok=True)
 
 
 def _verify(temp: Path, publication: Publication) -> None:

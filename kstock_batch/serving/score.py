@@ -12,8 +12,8 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.errors import DataNotReady, ModelRefused
-from kstock_batch.features.build import session_days
 from kstock_batch.features.completeness import require_complete
+from kstock_batch.features.sessions import session_days
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Member, Probabilities, predict_members
 from kstock_batch.learners.calibration import even_prior_signal
@@ -26,7 +26,7 @@ from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
 from kstock_batch.settings import Settings
-from kstock_batch.store.audits import AuditResult, require_clean, run_audits
+from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse, replace_rows
@@ -74,10 +74,12 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
     """Make the ``as_of`` partition of ``prediction`` hold the champion's view of every scoreable ticker."""
     con = warehouse.con
     require_out_of_sample(champion.version, as_of)
-    require_complete(con, as_of, settings.min_session_share)
+    require_complete(con, as_of, settings)
     with run.stage(f"audit {as_of}") as stage:
         audits = run_audits(con, as_of)
         stage.n_rows = sum(audit.n_offending for audit in audits)
+        with warehouse.transaction():
+            record_audits(con, audits, run)
     require_clean(audits)
     with run.stage(f"score {as_of}") as stage:
         bars = read_window_rows(con, as_of)

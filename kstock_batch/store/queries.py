@@ -25,11 +25,19 @@ def sql_folder() -> Path:
 
 @dataclass(frozen=True)
 class Query:
-    """One statement and the parameters it declares."""
+    """One statement, the parameters it declares, and what its header says of it.
+
+    Attributes
+    ----------
+    declared : the parameters in the header's order, which is a macro's order of arguments
+    """
 
     name: str
     text: str
     params: frozenset[str]
+    what: str
+    reads: tuple[str, ...]
+    declared: tuple[str, ...]
 
     @classmethod
     @cache
@@ -37,14 +45,14 @@ class Query:
         """Return the statement ``sql/<name>.sql``, whose ``-- params:`` line must list exactly the $names it uses."""
         text = (sql_folder() / f"{name}.sql").read_text(encoding="utf-8")
         header = dict(_HEADER.findall(text))
-        declared = set(header.get("params", "").split())
+        declared = tuple(header.get("params", "").split())
         used = set(_PARAM.findall(_COMMENT.sub("", text)))
-        if declared != used or not {"what", "grain", "reads"} <= header.keys():
+        if set(declared) != used or not {"what", "grain", "reads"} <= header.keys():
             raise SqlContractError(
                 f"sql/{name}.sql declares {sorted(header)} with params {sorted(declared)} but uses {sorted(used)}",
                 fix="give it what/grain/reads/params lines; params lists exactly the $names of the statement",
             )
-        return cls(name, text, frozenset(used))
+        return cls(name, text, frozenset(used), header["what"], tuple(header["reads"].split()), declared)
 
     def frame(self, con: duckdb.DuckDBPyConnection, **params: Any) -> pl.DataFrame:
         """Return the statement's rows."""

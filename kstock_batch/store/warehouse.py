@@ -13,6 +13,7 @@ import polars as pl
 from kstock_batch.errors import DataNotReady, WarehouseLocked
 from kstock_batch.files import disk_full
 from kstock_batch.settings import Settings
+from kstock_batch.store.catalogue import install_catalogue
 from kstock_batch.store.faults import (
     damaged,
     folder_faults_are_named,
@@ -43,7 +44,7 @@ class Warehouse:
         with folder_faults_are_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = take_lock(path.with_suffix(".lock"))
-        return cls._opened(settings, lock, migrate, is_writer=True)
+        return cls._opened(settings, lock, _make_newest, is_writer=True)
 
     @classmethod
     def read(cls, settings: Settings) -> "Warehouse":
@@ -119,9 +120,15 @@ def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame,
     return rows.height
 
 
-def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str) -> None:
-    """Append ``rows`` to ``table`` by column name, sorted for the access the table serves."""
-    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows ORDER BY {order}")  # DuckDB finds `rows` by its name
+def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame, *, order: str | None) -> None:
+    """Append ``rows`` to ``table`` by column name, sorted for the access the table serves; None = as they are."""
+    sort = f" ORDER BY {order}" if order else ""
+    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows{sort}")  # DuckDB finds `rows` by its name
+
+
+def _make_newest(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    migrate(con, path)
+    install_catalogue(con)
 
 
 def _connect(path: Path, settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnection:

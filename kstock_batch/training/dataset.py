@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kstock_batch.errors import NotEnoughHistory
-from kstock_batch.features.build import session_days
+from kstock_batch.features.sessions import session_days
 from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
 from kstock_batch.learners.base import Examples, Inputs
 from kstock_batch.learners.inputs import build_inputs

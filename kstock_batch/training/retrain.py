@@ -48,7 +48,7 @@ def retrain(
     warehouse: Warehouse, settings: Settings, run: Run, as_of: date, advance: Advance = lambda _: None
 ) -> Retrained:
     """Train on what was known on the night of ``as_of``, store the version, promote it if it beats the base rate."""
-    require_complete(warehouse.con, as_of, settings.min_session_share)
+    require_complete(warehouse.con, as_of, settings)
     with run.stage("read training rows") as stage:
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)

@@ -6,7 +6,9 @@ WITH
 allowed (feature, low, high) AS (
   VALUES
     ('rsi', 0.0, 100.0),
+    ('bb_pctb', -0.6, 1.6),     -- of 20 values none lies further than 4.25 sd from their mean
     ('bb_bandwidth', 0.0, 1e9),
+    ('macd_histogram', -1e9, 1e9),
     ('macd_signal_cross', -1.0, 1.0),
     ('atr_pct', 0.0, 1e9),
     ('ema_50', 0.0, 1e9),
@@ -26,6 +28,7 @@ allowed (feature, low, high) AS (
     ('usdkrw', 500.0, 5000.0),
     ('regime_encoded', 0.0, 2.0),
     ('per', 0.0, 1e9),
+    ('roe', -1e9, 1e9),
     ('debt_ratio', -1e9, 1e9),
     ('market_cap_log', 6.0, 17.0),
     ('foreign_net_buy_days', -5.0, 5.0),

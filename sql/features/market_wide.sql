@@ -1,40 +1,61 @@
 -- what:   what the night of each session knows of the world: the last US session before it, the last FX fixing
 -- grain:  as_of
 -- reads:  raw_calendar raw_macro
--- params: start end max_age_days
+-- params: start end max_age_days known_at stored_at
 WITH
 spine AS (
-  SELECT session AS as_of, cutoff_at FROM raw_calendar WHERE session BETWEEN $start AND $end
+  SELECT session AS as_of, least(cutoff_at, $known_at) AS knows_until
+  FROM raw_calendar
+  WHERE session BETWEEN $start AND $end
 ),
-macro_close AS (        -- a series' close beside the one before it
+-- The newest version of each close that was known, and the one before it; 40 days hold both, whatever the holidays.
+known AS (
   SELECT
+    s.as_of,
+    s.knows_until,
+    m.series,
+    m.event_date,
+    m.close,
+    min(m.available_at) OVER (PARTITION BY s.as_of, m.series, m.event_date) AS available_at,  -- as first told
+  FROM spine AS s
+  JOIN raw_macro AS m
+    ON m.available_at <= s.knows_until AND m.event_date > s.as_of - INTERVAL 40 DAY
+  WHERE m.series IN ('VIX', 'SP500', 'USDKRW') AND is_held(m.ingested_at, m.retracted_at, $stored_at)
+  QUALIFY row_number() OVER (PARTITION BY s.as_of, m.series, m.event_date ORDER BY m.version DESC) = 1
+),
+changed AS (
+  SELECT
+    as_of,
+    knows_until,
     series,
     available_at,
     close,
     100 * (close / nullif(lag(close) OVER by_series, 0) - 1) AS change_pct,
-  FROM raw_macro
-  WINDOW by_series AS (PARTITION BY series ORDER BY event_date)
+    row_number() OVER (PARTITION BY as_of, series ORDER BY event_date DESC) AS n_back,
+  FROM known
+  WINDOW by_series AS (PARTITION BY as_of, series ORDER BY event_date)
 ),
-vix AS (SELECT available_at, close FROM macro_close WHERE series = 'VIX'),
-spx AS (SELECT available_at, change_pct FROM macro_close WHERE series = 'SP500'),
-usdkrw AS (SELECT available_at, close, change_pct FROM macro_close WHERE series = 'USDKRW'),
-known AS (
+newest AS (
+  SELECT as_of, series, close, change_pct
+  FROM changed
+  WHERE n_back = 1 AND available_at >= knows_until - to_days($max_age_days)
+),
+side_by_side AS (
   SELECT
     s.as_of,
-    CASE WHEN v.available_at >= s.cutoff_at - to_days($max_age_days) THEN v.close END AS vix,
-    CASE WHEN x.available_at >= s.cutoff_at - to_days($max_age_days) THEN x.change_pct END AS spx_change_pct,
-    CASE WHEN u.available_at >= s.cutoff_at - to_days($max_age_days) THEN u.close END AS usdkrw,
-    CASE WHEN u.available_at >= s.cutoff_at - to_days($max_age_days) THEN u.change_pct END AS usdkrw_change_pct,
+    max(n.close) FILTER (n.series = 'VIX') AS vix,
+    max(n.change_pct) FILTER (n.series = 'SP500') AS spx_change_pct,
+    max(n.close) FILTER (n.series = 'USDKRW') AS usdkrw,
+    max(n.change_pct) FILTER (n.series = 'USDKRW') AS usdkrw_change_pct,
   FROM spine AS s
-  ASOF LEFT JOIN vix AS v ON s.cutoff_at >= v.available_at
-  ASOF LEFT JOIN spx AS x ON s.cutoff_at >= x.available_at
-  ASOF LEFT JOIN usdkrw AS u ON s.cutoff_at >= u.available_at
+  LEFT JOIN newest AS n ON n.as_of = s.as_of
+  GROUP BY s.as_of
 ),
 stress AS (
   SELECT
     *,
     (spx_change_pct < -1)::INTEGER + (vix > 25)::INTEGER + (usdkrw_change_pct > 0.5)::INTEGER AS n_stressed,
-  FROM known
+  FROM side_by_side
 )
 SELECT
   as_of,

@@ -1,13 +1,20 @@
 -- what:   how many names each market printed on the session, beside its median over the 20 sessions before
 -- grain:  market
 -- reads:  raw_price raw_listing
--- params: as_of
+-- params: as_of basis
 WITH
+listing AS (
+  SELECT ticker, market
+  FROM raw_listing
+  WHERE retracted_at IS NULL
+  QUALIFY row_number() OVER (PARTITION BY ticker ORDER BY version DESC) = 1
+),
 session_count AS (
-  SELECT l.market, p.session, count(*) AS n_rows
+  SELECT l.market, p.session, count(DISTINCT p.ticker) AS n_rows
   FROM raw_price AS p
-  JOIN raw_listing AS l ON l.ticker = p.ticker
-  WHERE p.price_basis = 'adjusted'
+  JOIN listing AS l ON l.ticker = p.ticker
+  WHERE p.price_basis = $basis
+    AND p.retracted_at IS NULL
     AND l.market IN ('KOSPI', 'KOSDAQ')
     AND p.session BETWEEN $as_of - INTERVAL 60 DAY AND $as_of
   GROUP BY l.market, p.session

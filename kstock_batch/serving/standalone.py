@@ -1,0 +1,46 @@
+"""A DuckDB file that stands alone: built through an open connection, and with no write-ahead log left beside it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+log = logging.getLogger(__name__)
+
+# Readable by DuckDB 1.4 and later: 1.4 is the last that runs on Python 3.9, which the bot may still use.
+STORAGE_VERSION = "v1.4.0"
+
+
+@contextmanager
+def attached(con: duckdb.DuckDBPyConnection, path: Path, name: str) -> Iterator[None]:
+    """Attach a new database as ``name`` for the duration of the block."""
+    quoted = str(path).replace("'", "''")
+    # READ_WRITE is said because a store opened for reading would open the new file for reading too.
+    con.execute(f"ATTACH '{quoted}' AS {name} (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}')")
+    try:
+        yield
+    finally:
+        con.execute(f"DETACH {name}")
+
+
+def log_of(path: Path) -> Path:
+    """Return where DuckDB keeps the write-ahead log of a database."""
+    return path.with_name(f"{path.name}.wal")
+
+
+def remove(temp: Path) -> None:
+    """Remove an unfinished file and its log."""
+    temp.unlink(missing_ok=True)
+    log_of(temp).unlink(missing_ok=True)
+
+
+def drop_foreign_log(target: Path) -> None:
+    """Remove a log beside ``target``: it belongs to the file being replaced and would make the new one unopenable.
+
+    What we hand out is only ever opened read-only, so it can hold nothing of ours: someone opened the file to write.
+    """
+    if (stale := log_of(target)).exists():
+        log.warning("removed %s: another program had opened the file beside it for writing", stale)
+        stale.unlink(missing_ok=True)

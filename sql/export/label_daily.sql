@@ -1,0 +1,8 @@
+-- what:   the labels of every ticker in a range of sessions, whatever columns the table has
+-- grain:  as_of, ticker
+-- reads:  label_daily
+-- params: start end
+SELECT t.*
+FROM label_daily AS t
+WHERE t.as_of BETWEEN $start AND $end
+ORDER BY t.as_of, t.ticker

@@ -1,0 +1,8 @@
+-- what:   the predictions of every ticker in a range of sessions, whatever columns the table has
+-- grain:  as_of, ticker
+-- reads:  prediction
+-- params: start end
+SELECT t.*
+FROM prediction AS t
+WHERE t.as_of BETWEEN $start AND $end
+ORDER BY t.as_of, t.ticker

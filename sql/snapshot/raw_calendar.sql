@@ -1,0 +1,11 @@
+-- what:   the whole calendar, whatever the snapshot starts with: a session keeps its number
+-- grain:  session
+-- reads:  raw_calendar
+-- params:
+SELECT
+  session,
+  cutoff_at,
+  available_at,
+  ingested_at,
+FROM raw_calendar
+ORDER BY session

@@ -1,0 +1,25 @@
+-- what:   every prediction with the stock and, once it is known, what came true
+-- grain:  as_of, ticker
+-- reads:  prediction listing label_daily
+-- params:
+SELECT
+  p.as_of,
+  p.ticker,
+  l.name,
+  l.market,
+  l.sector,
+  p.probability,
+  p.signal,
+  p.label,
+  p.rank,
+  p.base_rate,
+  p.lgbm,
+  p.xgb,
+  p.lstm,
+  p.model_version,
+  t.label_5d,
+  t.forward_return,
+  t.known_on,
+FROM prediction AS p
+LEFT JOIN listing AS l ON l.ticker = p.ticker
+LEFT JOIN label_daily AS t ON t.ticker = p.ticker AND t.as_of = p.as_of

@@ -1,0 +1,9 @@
+-- what:   every session of the exchange with its number, for arithmetic in sessions
+-- grain:  session
+-- reads:  raw_calendar
+-- params:
+SELECT
+  session,
+  (row_number() OVER (ORDER BY session))::INTEGER AS session_number,
+  cutoff_at,
+FROM raw_calendar
