@@ -8,7 +8,6 @@
 - The same values known since another instant: the rule was wrong, not the fact, so that is retroactive too.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -115,16 +114,15 @@ class Delta:
             con.execute(statement, {"run_id": run.run_id})
 
 
-def standing(table: Table, columns: Sequence[str] = ("*",)) -> str:
+def standing(table: Table) -> str:
     """Return a statement of the newest version of each key that was not retracted, with ``row_id``.
 
     Nearly all keys have one version, so those with more are looked up instead of ranking every row.
     """
     key = ", ".join(table.key)
     on_key = " AND ".join(f"r.{name} = t.{name}" for name in table.key)
-    chosen = ", ".join(f"t.{name}" for name in columns)
     return (
-        f"SELECT {chosen}, t.rowid AS row_id FROM {table.name} AS t LEFT JOIN (SELECT {key}, max(version) AS newest"
+        f"SELECT t.*, t.rowid AS row_id FROM {table.name} AS t LEFT JOIN (SELECT {key}, max(version) AS newest"
         f" FROM {table.name} WHERE version > 1 AND retracted_at IS NULL GROUP BY {key}) AS r ON {on_key}"
         f" WHERE t.retracted_at IS NULL AND t.version = coalesce(r.newest, 1)"
     )
