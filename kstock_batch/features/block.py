@@ -20,7 +20,7 @@ from kstock_batch.features.fundamental import with_fundamentals
 from kstock_batch.features.knowledge import EVERYTHING, Block, Knowledge
 from kstock_batch.features.market_wide import read_market_wide
 from kstock_batch.features.matrix import REACH, Layout, shifted
-from kstock_batch.features.prices import read_series
+from kstock_batch.features.prices import is_served, read_series
 from kstock_batch.features.sessions import read_sessions
 from kstock_batch.features.state import read_carried, state_rows
 from kstock_batch.features.technical import PRICE_LEVELS, Bars, Recursions, indicators
@@ -104,8 +104,7 @@ def _rows_wanted(frame: pl.DataFrame, layout: Layout, values: Mapping[str, NDArr
     )
     gathered = {name: pl.Series(name, layout.gather(matrix)) for name, matrix in values.items()}
     number = pl.col(*(name for name, column in gathered.items() if column.dtype.is_float()))
-    serves = (pl.col("as_of") >= pl.col("serves_from")) & (pl.col("as_of") < pl.col("serves_until"))
-    wanted = pl.col("as_of").is_between(block.start, block.end) & serves
+    wanted = pl.col("as_of").is_between(block.start, block.end) & is_served("as_of")
     return computed.with_columns(**gathered).filter(wanted).with_columns(number.fill_nan(None))
 
 

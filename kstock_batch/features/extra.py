@@ -9,7 +9,7 @@ import polars as pl
 
 from kstock_batch.errors import ConfigError
 from kstock_batch.features.knowledge import Block, Knowledge
-from kstock_batch.features.prices import Series
+from kstock_batch.features.prices import Series, is_served
 from kstock_batch.market.contract import FEATURE_NAMES
 from kstock_batch.market.extra_features import MAX_BARS, ExtraFeature
 from kstock_batch.store.queries import Query, sql_folder
@@ -51,9 +51,9 @@ def _of_bars(series: Series, extras: Extras, block: Block) -> pl.DataFrame:
         for extra in extras
         if extra.expression is not None
     )
-    serves = (pl.col("session") >= pl.col("serves_from")) & (pl.col("session") < pl.col("serves_until"))
-    wanted = series.frame.with_columns(values).filter(serves & pl.col("session").is_between(block.start, block.end))
-    return wanted.select("ticker", pl.col("session").alias("as_of"), *(extra.name for extra in extras))
+    wanted = pl.col("session").is_between(block.start, block.end) & is_served("session")
+    found = series.frame.with_columns(values).filter(wanted)
+    return found.select("ticker", pl.col("session").alias("as_of"), *(extra.name for extra in extras))
 
 
 def _with_statement(

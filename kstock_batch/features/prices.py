@@ -45,6 +45,11 @@ class Series:
     begun_anew: list[str]
 
 
+def is_served(day: str) -> pl.Expr:
+    """Return whether a row's series gives the features of the session in column ``day``."""
+    return (pl.col(day) >= pl.col("serves_from")) & (pl.col(day) < pl.col("serves_until"))
+
+
 def read_series(con: duckdb.DuckDBPyConnection, block: Block, basis: str, knowledge: Knowledge) -> Series:
     """Return the series that the nights of ``block`` are computed from."""
     vintages = _vintages(con, block, basis, knowledge)

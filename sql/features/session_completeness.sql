@@ -1,14 +1,8 @@
 -- what:   how many names each market printed on the session, beside its median over the 20 sessions before
 -- grain:  market
--- reads:  raw_price raw_listing
+-- reads:  raw_price listing
 -- params: as_of basis
 WITH
-listing AS (
-  SELECT ticker, market
-  FROM raw_listing
-  WHERE retracted_at IS NULL
-  QUALIFY row_number() OVER (PARTITION BY ticker ORDER BY version DESC) = 1
-),
 session_count AS (
   SELECT l.market, p.session, count(DISTINCT p.ticker) AS n_rows
   FROM raw_price AS p

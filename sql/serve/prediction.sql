@@ -1,14 +1,7 @@
 -- what:   every prediction ever made, with the stock's name; newest session first, best first
 -- grain:  as_of, ticker
--- reads:  prediction raw_listing
+-- reads:  prediction listing
 -- params:
-WITH
-listing AS (
-  SELECT ticker, name, market, sector
-  FROM raw_listing
-  WHERE retracted_at IS NULL
-  QUALIFY row_number() OVER (PARTITION BY ticker ORDER BY version DESC) = 1
-)
 SELECT
   p.as_of,
   p.ticker,
