@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kstock_batch.features.windows import FloatRows, RowNumbers
 
 Probabilities = NDArray[np.float64]
+Margins = NDArray[np.float64]  # log-odds, uncalibrated
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,21 @@ class Inputs:
 class Examples:
     """Rows to learn from: ``ends`` are row numbers into ``inputs``, each the last bar of a full window.
 
-    ``label`` is (N,) float32 in {0, 1}; ``sequence_ends``/``sequence_label`` are the LSTM's thinner sample of them.
+    Attributes
+    ----------
+    inputs : what models see of every row
+    ends, label, offset : (N,) window ends, float32 outcomes in {0, 1}, and how far the rate of rises of the window's
+        session lies from the mean, in log-odds: what a member that learns a stock's standing starts from
+    sequence_ends, sequence_label, sequence_offset : the LSTM's thinner sample of them
     """
 
     inputs: Inputs
     ends: RowNumbers
     label: FloatRows
+    offset: FloatRows
     sequence_ends: RowNumbers
     sequence_label: FloatRows
+    sequence_offset: FloatRows
 
 
 class Member(Protocol):
@@ -53,8 +61,8 @@ class Member(Protocol):
     name: ClassVar[str]
     file_name: ClassVar[str]
 
-    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
-        """Return uncalibrated probabilities of shape (N,) for the windows ending on rows ``ends``."""
+    def margin(self, inputs: Inputs, ends: RowNumbers) -> Margins:
+        """Return log-odds of shape (N,) for the windows ending on rows ``ends``: what they rank, not yet how likely."""
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/``file_name``; no pickle."""
@@ -67,6 +75,6 @@ class Member(Protocol):
         """Return what the manifest should say of this member (sizes, rounds, losses): JSON values only."""
 
 
-def predict_members(members: Mapping[str, Member], inputs: Inputs, ends: RowNumbers) -> dict[str, Probabilities]:
-    """Return each member's uncalibrated probabilities (N,)."""
-    return {name: member.predict(inputs, ends) for name, member in members.items()}
+def member_margins(members: Mapping[str, Member], inputs: Inputs, ends: RowNumbers) -> dict[str, Margins]:
+    """Return each member's log-odds (N,)."""
+    return {name: member.margin(inputs, ends) for name, member in members.items()}

@@ -1,7 +1,9 @@
-"""Scales of a probability: Platt scaling to what truly happens, and the even-prior signal the bot's thresholds expect.
+"""From what a member says to a probability of what truly happens, and the even-prior signal the bot's thresholds expect.
 
-Platt: with z = logit(p), find a, b such that sigmoid(a z + b) is as likely as possible given what came true.
-Both maps are increasing, so neither changes who is ranked above whom.
+A logit is read in two parts: the ``level`` of its session (the mean over the stocks scored that night) and the stock's
+``standing`` in it. Whole days rise or fall together: over half a year the realised rate of rises differs from any
+forecast by points, by luck alone. So the slope of the standing is fitted inside sessions, where that luck cancels, and the
+level is moved only as far as the sessions at hand can prove it wrong.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,42 +13,52 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Sessions = NDArray[np.int64]
 
 MIN_ROWS = 200  # fewer outcomes say less about two parameters than the learner's own loss did
-MIN_SLOPE = 0.05  # a member that ranks backwards is flattened to the base rate, never turned round
+MIN_SESSIONS = 10
+MIN_SLOPE = 0.05  # a member that ranks backwards is flattened to its level, never turned round
 LOGIT_LIMIT = 13.8  # p = 1e-6: beyond it a member's certainty is rounding
-MAX_STEPS, TOLERANCE = 50, 1e-10
+MAX_STEPS, TOLERANCE = 50, 1e-9
 RIDGE = 1e-9  # a member that says one number leaves the slope undetermined
+LEVEL_STEPS = 4
+BLOCK = 10  # sessions that share their luck: twice the label's horizon
+# How far the level of a model trained on years was off in the half-year after, in log-odds (walk-forward, 2023-2024).
+# A longer memory than the sessions at hand: what they show is believed in proportion.
+LEVEL_DRIFT = 0.07
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """sigmoid(slope · logit(p) + intercept); ``note`` says why it is not the plain fit, "" if it is."""
+    """sigmoid(level + shift + slope · standing); ``note`` says why it is not the plain fit, "" if it is."""
 
     slope: float = 1.0
-    intercept: float = 0.0
+    shift: float = 0.0
     note: str = ""
 
     @classmethod
-    def fit(cls, p: ArrayLike, y: ArrayLike) -> "Calibrator":
-        """Return the map that fits probabilities ``p`` (N,) to outcomes ``y`` (N,) in {0, 1}; NaN rows are left out."""
-        probability, outcome = np.asarray(p, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        known = ~(np.isnan(probability) | np.isnan(outcome))
-        z, outcome = _logit(probability[known]), outcome[known]
-        if len(z) < MIN_ROWS:
-            return cls(note=f"identity: {len(z)} outcomes, {MIN_ROWS} are needed")
+    def fit(cls, z: ArrayLike, y: ArrayLike, session: Sessions) -> "Calibrator":
+        """Return the map that fits logits ``z`` (N,) to outcomes ``y`` (N,) in {0, 1} of ``session`` (N,)."""
+        logits, outcome = np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        known = ~(np.isnan(logits) | np.isnan(outcome))
+        logits, outcome = logits[known], outcome[known]
+        _, day = np.unique(np.asarray(session)[known], return_inverse=True)
+        n_days = int(day.max(initial=-1)) + 1
+        if len(logits) < MIN_ROWS or n_days < MIN_SESSIONS:
+            return cls(note=f"identity: {len(logits)} outcomes of {n_days} sessions, {MIN_ROWS} of {MIN_SESSIONS} needed")
         if outcome.min() == outcome.max():
-            return cls(note=f"identity: all {len(z)} outcomes are {outcome[0]:.0f}")
-        target = _smoothed(outcome)
-        slope, intercept = _newton(np.stack([z, np.ones_like(z)], axis=1), target)
-        if slope >= MIN_SLOPE:
-            return cls(slope, intercept)
-        (intercept,) = _newton(np.ones((len(z), 1)), target, offset=MIN_SLOPE * z)
-        return cls(MIN_SLOPE, intercept, f"flattened: the fitted slope {slope:.3f} is below {MIN_SLOPE}")
+            return cls(note=f"identity: all {len(logits)} outcomes are {outcome[0]:.0f}")
+        level, standing = parts(logits, day)
+        slope, note = _slope(standing, outcome, day), ""
+        if slope < MIN_SLOPE:
+            slope, note = MIN_SLOPE, f"flattened: the fitted slope {slope:.3f} is below {MIN_SLOPE}"
+        return cls(slope, _shift(level + slope * standing, outcome, day), note)
 
-    def apply(self, p: ArrayLike) -> Floats:
-        """Return calibrated probabilities; NaN stays NaN."""
-        return _sigmoid(self.slope * _logit(np.asarray(p, dtype=np.float64)) + self.intercept)
+    def apply(self, z: ArrayLike, session: Sessions | None = None) -> Floats:
+        """Return calibrated probabilities (N,) of logits ``z`` (N,); None = all of one session; NaN stays NaN."""
+        logits = np.asarray(z, dtype=np.float64)
+        level, standing = parts(logits, session)
+        return sigmoid(level + self.shift + self.slope * standing)
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values for the manifest."""
@@ -55,7 +67,21 @@ class Calibrator:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> "Calibrator":
         """Return what ``as_json`` described."""
-        return cls(float(facts["slope"]), float(facts["intercept"]), str(facts.get("note", "")))
+        return cls(float(facts["slope"]), float(facts["shift"]), str(facts.get("note", "")))
+
+
+def parts(z: Floats, session: Sessions | None = None) -> tuple[Floats, Floats]:
+    """Return the level of each row's session and the row's standing in it, (N,) each; NaN rows count for nobody."""
+    if session is None:
+        day = np.zeros(len(z), dtype=np.int64)
+    else:
+        _, day = np.unique(session, return_inverse=True)
+    known = ~np.isnan(z)
+    count = np.bincount(day, known)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(day, np.where(known, z, 0.0)) / count
+    level: Floats = mean[day] if len(z) else np.empty(0)
+    return level, z - level
 
 
 def even_prior_signal(probability: ArrayLike, base_rate: float) -> Floats:
@@ -68,35 +94,82 @@ def even_prior_signal(probability: ArrayLike, base_rate: float) -> Floats:
     return signal
 
 
-def _logit(p: Floats) -> Floats:
+def logit(p: ArrayLike) -> Floats:
     """Return log(p / (1 - p)), cut where p is 0 or 1 to rounding."""
+    probability = np.asarray(p, dtype=np.float64)
     with np.errstate(divide="ignore"):
-        odds: Floats = np.clip(np.log(p) - np.log1p(-p), -LOGIT_LIMIT, LOGIT_LIMIT)
+        odds: Floats = np.clip(np.log(probability) - np.log1p(-probability), -LOGIT_LIMIT, LOGIT_LIMIT)
     return odds
 
 
-def _sigmoid(z: Floats) -> Floats:
+def sigmoid(z: Floats) -> Floats:
     """Return 1 / (1 + exp(-z)) without its overflow."""
     p: Floats = 0.5 * (np.tanh(0.5 * z) + 1)
     return p
 
 
-def _smoothed(outcome: Floats) -> Floats:
-    """Return Platt's targets just inside 0 and 1: they keep the fit finite where the classes can be told apart."""
-    n_yes = outcome.sum()
-    n_no = len(outcome) - n_yes
-    target: Floats = np.where(outcome > 0, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
-    return target
+def session_offset(y: ArrayLike, session: Sessions) -> Floats:
+    """Return (N,): how far the rate of rises of each row's session lies from the mean rate, in log-odds.
+
+    What a member is given to start from where it is to learn a stock's standing: then a day on which everything rose
+    teaches nothing about any stock. A session's rate is drawn a little towards a quarter, so that it is never 0 or 1.
+    """
+    outcome = np.asarray(y, dtype=np.float64)
+    _, day = np.unique(session, return_inverse=True)
+    rate = (np.bincount(day, outcome) + 1) / (np.bincount(day) + 4)
+    offset: Floats = logit(rate)[day] - logit(np.clip(outcome.mean(), 1e-3, 1 - 1e-3))
+    return offset
 
 
-def _newton(design: Floats, target: Floats, offset: Floats | float = 0.0) -> list[float]:
-    """Return the coefficients (K,) of a logistic regression of ``target`` (N,) on ``design`` (N, K)."""
-    beta = np.zeros(design.shape[1])
+def loss_in_sessions(z: ArrayLike, y: ArrayLike, session: Sessions) -> float:
+    """Return the mean log-loss of logits ``z`` (N,) once every session's level is moved to its own rate of rises.
+
+    What is left is how well stocks are told apart within a night: the only loss by which to stop a training early,
+    since the plain one on a few months mostly says how the market went.
+    """
+    logits, outcome = np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    _, day = np.unique(session, return_inverse=True)
+    level = np.zeros(int(day.max(initial=-1)) + 1)
+    for _ in range(LEVEL_STEPS):
+        p = sigmoid(logits + level[day])
+        level += np.clip(np.bincount(day, outcome - p) / (np.bincount(day, p * (1 - p)) + 1.0), -2, 2)
+    moved = logits + level[day]
+    return float((np.logaddexp(0, moved) - outcome * moved).mean())
+
+
+def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
+    """Return the slope of a logistic regression of ``outcome`` on ``standing`` with an intercept for each session.
+
+    Newton's steps on all parameters at once; the intercepts are eliminated, because their part of the Hessian is diagonal.
+    Sessions with one kind of outcome say nothing about the slope: a small pull keeps their intercepts finite.
+    """
+    slope, intercept = 1.0, np.full(int(day.max()) + 1, float(logit(outcome.mean())))
+    prior = intercept.copy()
     for _ in range(MAX_STEPS):
-        p = _sigmoid(design @ beta + offset)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + RIDGE * np.eye(len(beta))
-        step = np.linalg.solve(hessian, design.T @ (target - p))
-        beta = beta + step
-        if np.abs(step).max() < TOLERANCE:
+        p = sigmoid(intercept[day] + slope * standing)
+        weight, error = p * (1 - p), outcome - p
+        of_day = np.bincount(day, weight) + 0.01
+        mixed = np.bincount(day, weight * standing)
+        gradient_day = np.bincount(day, error) - 0.01 * (intercept - prior)
+        curvature = float((weight * standing**2).sum() - (mixed**2 / of_day).sum()) + RIDGE
+        step = (float((error * standing).sum()) - float((mixed * gradient_day / of_day).sum()) - RIDGE * slope) / curvature
+        intercept = intercept + np.clip((gradient_day - mixed * step) / of_day, -2, 2)
+        slope += step
+        if abs(step) < TOLERANCE:
             break
-    return [float(value) for value in beta]
+    return slope
+
+
+def _shift(z: Floats, outcome: Floats, day: Sessions) -> float:
+    """Return how far to move the level: the most likely move, believed as far as so many sessions can prove it."""
+    shift = 0.0
+    for _ in range(MAX_STEPS):
+        p = sigmoid(z + shift)
+        step = float((outcome - p).sum() / ((p * (1 - p)).sum() + RIDGE))
+        shift += step
+        if abs(step) < TOLERANCE:
+            break
+    p = sigmoid(z + shift)
+    of_block = np.bincount(day // BLOCK, outcome - p)  # days are numbered in the order of time
+    variance = float((of_block**2).sum() / (p * (1 - p)).sum() ** 2)
+    return shift * LEVEL_DRIFT**2 / (LEVEL_DRIFT**2 + variance)

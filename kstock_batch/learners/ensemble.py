@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kstock_batch.errors import NoMemberScored
-from kstock_batch.learners.base import Probabilities
-from kstock_batch.learners.calibration import Calibrator
+from kstock_batch.learners.base import Margins, Probabilities
+from kstock_batch.learners.calibration import Calibrator, Sessions, logit, parts
 
 WEIGHTS: Mapping[str, float] = {"lgbm": 0.35, "xgb": 0.30, "lstm": 0.35}
 WEIGHTS_WITHOUT_LSTM: Mapping[str, float] = {"lgbm": 0.55, "xgb": 0.45}
@@ -48,18 +48,29 @@ def _mean(scored: Mapping[str, Probabilities], weights: Mapping[str, float]) -> 
 
 @dataclass(frozen=True)
 class CalibratedBlend:
-    """One calibrator per member, the weights, and one calibrator for the blend of the calibrated members."""
+    """One calibrator per member, the weights, and one calibrator for the blend of the calibrated members.
+
+    Every member says only where a stock stands among its session; the level of the session comes from one of them for
+    all, so that they differ in what they are good at and not in how they see the market.
+    """
 
     members: Mapping[str, Calibrator]
     weights: Mapping[str, float]
     blend: Calibrator
 
     @classmethod
-    def fit(cls, raw: Mapping[str, Probabilities], y: ArrayLike) -> "CalibratedBlend":
-        """Return calibrators fitted to out-of-sample probabilities ``raw`` and outcomes ``y`` (N,)."""
-        members = {name: Calibrator.fit(p, y) for name, p in raw.items()}
-        calibrated = {name: members[name].apply(p) for name, p in raw.items()}
-        return cls(members, WEIGHTS, Calibrator.fit(blend(calibrated, WEIGHTS), y))
+    def fit(
+        cls, margins: Mapping[str, Margins], level: Margins, y: ArrayLike, session: Sessions, weights: Mapping[str, float]
+    ) -> "CalibratedBlend":
+        """Return calibrators fitted to out-of-sample ``margins`` (N,), ``level`` (N,) and outcomes ``y`` (N,).
+
+        ``level`` is constant within a session; see ``with_level``.
+        """
+        logits = {name: with_level(margin, level, session) for name, margin in margins.items()}
+        members = {name: Calibrator.fit(z, y, session) for name, z in logits.items()}
+        calibrated = {name: members[name].apply(z, session) for name, z in logits.items()}
+        blended = logit(blend(calibrated, weights))
+        return cls(members, dict(weights), Calibrator.fit(blended, y, session))
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "CalibratedBlend":
@@ -67,7 +78,15 @@ class CalibratedBlend:
         members = {name: Calibrator.from_json(facts["calibrator"]) for name, facts in manifest["members"].items()}
         return cls(members, manifest["weights"], Calibrator.from_json(manifest["blend_calibrator"]))
 
-    def apply(self, raw: Mapping[str, Probabilities]) -> tuple[dict[str, Probabilities], Probabilities]:
+    def apply(
+        self, margins: Mapping[str, Margins], level: Margins, session: Sessions | None = None
+    ) -> tuple[dict[str, Probabilities], Probabilities]:
         """Return calibrated members and the calibrated blend, each (N,)."""
-        calibrated = {name: self.members[name].apply(p) for name, p in raw.items()}
-        return calibrated, self.blend.apply(blend(calibrated, self.weights))
+        logits = {name: with_level(margin, level, session) for name, margin in margins.items()}
+        calibrated = {name: self.members[name].apply(z, session) for name, z in logits.items()}
+        return calibrated, self.blend.apply(logit(blend(calibrated, self.weights)), session)
+
+
+def with_level(margin: Margins, level: Margins, session: Sessions | None = None) -> Margins:
+    """Return logits (N,): the standing of ``margin`` (N,) within its session on top of the session's ``level`` (N,)."""
+    return parts(margin, session)[1] + level

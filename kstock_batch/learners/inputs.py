@@ -1,7 +1,9 @@
 """Contract columns become model inputs: scale-free values for the trees, ranks within the session for the LSTM.
 
-Trees read the row's own values without the market-wide columns: a column that is the same for all tickers of a
-session lets a model memorise some 480 sessions, and leaving it out was measured to be better out of sample.
+Trees read the values of the last bar, what its 20 bars come to (``window_summaries``), and where the stock ranks in
+its session. Market-wide columns are left out: a column that is the same for all tickers of a session lets a model
+memorise some 700 sessions, and leaving it out was measured to be better out of sample. So was ranking the
+fundamental columns instead of reading their values, whose coverage drifts over the years.
 The LSTM reads where a ticker stands among the tickers of that session, so that no level, unit or won price reaches it.
 """
 
@@ -14,26 +16,39 @@ import polars as pl
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows, FloatRows
 from kstock_batch.learners.base import Inputs
+from kstock_batch.learners.window_summaries import SUMMARY_NAMES, summarise
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES, Feature
 
-INPUTS_VERSION = 1
+INPUTS_VERSION = 2
 
 MARKET_WIDE = tuple(feature.name for feature in FEATURES if feature.scope == "market_wide")
-TABULAR = tuple(feature for feature in FEATURES if feature.scope != "market_wide")
-CATEGORICAL = tuple(feature.name for feature in TABULAR if feature.as_input == "category")
-RANKED = tuple(feature for feature in TABULAR if feature.as_input != "category")
+OF_TICKER = tuple(feature for feature in FEATURES if feature.scope != "market_wide")
+RANKED = tuple(feature for feature in OF_TICKER if feature.as_input != "category")
+CATEGORICAL = tuple(feature.name for feature in OF_TICKER if feature.as_input == "category")
+VALUES = tuple(feature for feature in OF_TICKER if feature.scope != "fundamental")
+# Two or three different values have no rank worth the name, and rs_percentile is one.
+STEPS = ("macd_signal_cross", "golden_cross", "dead_cross", "bb_squeeze", "mtf_aligned", "weekly_trend_up")
+RANKS = tuple(feature for feature in RANKED if feature.name not in (*STEPS, "rs_percentile"))
+TABULAR_NAMES = (
+    *(feature.name for feature in VALUES),
+    *SUMMARY_NAMES,
+    *(f"{feature.name}_rank" for feature in RANKS),
+)
 
 
-def build_inputs(bars: BarRows) -> Inputs:
+def build_inputs(bars: BarRows, *, since: int | None = None) -> Inputs:
     """Return what models see of ``bars``, row for row.
 
     ``bars`` must hold whole sessions: a ticker's ranks depend on all tickers of the session, scored tonight or not.
+    Windows that end before session number ``since`` are not summarised (NaN): they are only the past of others.
     """
+    ranks = _ranks(bars.frame)
+    tabular = _tabular(bars, ranks, since)  # before the unknown ranks become 0 for the LSTM
     return Inputs(
-        tabular=_tabular(bars),
-        tabular_names=tuple(feature.name for feature in TABULAR),
+        tabular=tabular,
+        tabular_names=TABULAR_NAMES,
         categorical=CATEGORICAL,
-        sequence=_sequence(bars.frame),
+        sequence=np.nan_to_num(ranks, copy=False),
         session=bars.frame["session_number"].cast(pl.Int64).to_numpy(),
     )
 
@@ -42,13 +57,13 @@ def describe_inputs() -> dict[str, Any]:
     """Return what a manifest must say for somebody to rebuild these inputs: JSON values only."""
     return {
         "version": INPUTS_VERSION,
-        "tabular": [feature.name for feature in TABULAR],
+        "tabular": list(TABULAR_NAMES),
         "categorical": list(CATEGORICAL),
         "sequence": list(FEATURE_NAMES),
         "scale_free": {feature.name: feature.as_input for feature in FEATURES},
         "market_wide": {"columns": list(MARKET_WIDE), "tabular": "left out", "sequence": "0 for all tickers"},
         "imputation": {"tabular": "NaN, native to the trees", "sequence": "0, the median of the session"},
-        "sequence_values": "average rank among the known values of the session, centred to -0.5 ... 0.5; codes are 0",
+        "ranks": "average rank among the known values of the session, centred to -0.5 ... 0.5; codes are 0",
     }
 
 
@@ -75,28 +90,33 @@ def scale_free(feature: Feature) -> pl.Expr:
 
 
 def session_rank(value: pl.Expr) -> pl.Expr:
-    """Return the average rank of ``value`` among the known ones of its session, centred to -0.5 … 0.5; unknown is 0.
+    """Return the average rank of ``value`` among the known ones of its session, centred to -0.5 … 0.5.
 
-    A column of ties is exactly 0, and so is a session with fewer than two known values.
+    Unknown stays null. A column of ties is exactly 0, and so is the only known value of a session.
     """
     known = value.count()
-    centred = (value.rank("average") - (known + 1) / 2) / (known - 1)
-    return pl.when(known > 1).then(centred).fill_null(0).over("as_of").cast(pl.Float32)
+    centred = pl.when(known > 1).then((value.rank("average") - (known + 1) / 2) / (known - 1)).otherwise(0.0)
+    return pl.when(value.is_not_null()).then(centred).over("as_of").cast(pl.Float32)
 
 
-def _tabular(bars: BarRows) -> FloatRows:
+def _tabular(bars: BarRows, ranks: FloatRows, since: int | None) -> FloatRows:
     """Return (rows, D) float32, NaN = missing."""
-    values = BarRows(bars.frame.select(scale_free(feature) for feature in TABULAR))
-    return np.ascontiguousarray(values.values([feature.name for feature in TABULAR]))
+    n = len(VALUES)
+    whole = np.empty((bars.frame.height, len(TABULAR_NAMES)), dtype=np.float32)
+    values = BarRows(bars.frame.select(scale_free(feature) for feature in VALUES))
+    whole[:, :n] = values.values([feature.name for feature in VALUES])
+    whole[:, n : n + len(SUMMARY_NAMES)] = summarise(bars, since=since)
+    whole[:, n + len(SUMMARY_NAMES) :] = ranks[:, [FEATURE_NAMES.index(feature.name) for feature in RANKS]]
+    return whole
 
 
-def _sequence(frame: pl.DataFrame) -> FloatRows:
-    """Return (rows, F) float32, finite; columns that say nothing about a ticker's standing stay 0.
+def _ranks(frame: pl.DataFrame) -> FloatRows:
+    """Return (rows, F) float32, NaN = unknown; columns that say nothing about a ticker's standing are 0.
 
     Those are the market-wide ones (all ties) and the sector code (nominal: its rank has no meaning).
     """
     ranks = np.zeros((frame.height, len(FEATURES)), dtype=np.float32)  # (rows, F)
     for feature in RANKED:  # one column at a time: thirty float64 rank columns at once would be 0.4 GB more
-        column = frame.select(session_rank(scale_free(feature))).to_series()
+        column = frame.select(session_rank(scale_free(feature)).fill_null(float("nan"))).to_series()
         ranks[:, FEATURE_NAMES.index(feature.name)] = column.to_numpy()
     return ranks

@@ -1,6 +1,7 @@
 """The LightGBM member: boosted trees over the values of the last bar."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,11 +11,12 @@ import numpy as np
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import RowNumbers
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.base import Examples, Inputs, Probabilities
+from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
+from kstock_batch.learners.boosting import BoostingRecipe, Progress
+from kstock_batch.learners.calibration import loss_in_sessions, sigmoid
 from kstock_batch.learners.inputs import require_columns
 
-# About 1 M rows that overlap and are mostly noise: slow steps, large leaves. A fixed number of rounds, because early
-# stopping on two recent months was measured to pick rounds by noise.
+# About 1 M rows that overlap and are mostly noise: slow steps, large leaves.
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
     "learning_rate": 0.03,
@@ -35,33 +37,64 @@ ROWS_PER_LEAF = 400  # small data: a leaf of 500 rows would leave nothing to spl
 
 @dataclass(frozen=True)
 class LgbmMember:
-    """Boosted trees, stored as LightGBM's text."""
+    """Boosted trees, stored as LightGBM's text.
+
+    ``facts`` say how it was trained; a member that was loaded has none, its manifest does.
+    """
 
     name: ClassVar[str] = "lgbm"
     file_name: ClassVar[str] = "lgbm.txt"
 
     booster: lgb.Booster
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, examples: Examples, *, rounds: int, seed: int, threads: int) -> Self:
-        """Return the member trained for ``rounds``; the same arguments give the same bytes."""
-        inputs, ends = examples.inputs, examples.ends
-        data = lgb.Dataset(
-            inputs.tabular[ends],
-            label=examples.label,
-            feature_name=list(inputs.tabular_names),
-            categorical_feature=list(inputs.categorical),
-        )
-        leaf = max(5, min(MIN_ROWS_IN_LEAF, len(ends) // ROWS_PER_LEAF))
-        own = {"seed": seed, "num_threads": threads, "min_data_in_leaf": leaf, "min_data_per_group": leaf}
-        return cls(lgb.train(PARAMETERS | own, data, num_boost_round=rounds))
+    def fit(cls, examples: Examples, recipe: BoostingRecipe, validation: Examples | None = None) -> Self:
+        """Return the member trained by ``recipe``; the same arguments give the same bytes.
 
-    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
-        """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
+        With ``validation`` it keeps the rounds that tell stocks apart best there, inside sessions.
+        """
+        leaf = max(5, min(MIN_ROWS_IN_LEAF, len(examples.ends) // ROWS_PER_LEAF))
+        own = {"seed": recipe.seed, "num_threads": recipe.threads, "min_data_in_leaf": leaf, "min_data_per_group": leaf}
+        parameters = PARAMETERS | own | dict(recipe.parameters)
+        data = _dataset(examples, recipe, parameters)
+        progress = Progress(recipe)
+        watched: dict[str, Any] = {}
+        if validation is not None:
+            session = validation.inputs.session[validation.ends]
+            offset = 0.0 if recipe.learns_level else validation.offset.astype(np.float64)
+
+            def within(margin: Any, _: Any) -> tuple[str, float, bool]:
+                return "loss in sessions", loss_in_sessions(margin + offset, validation.label, session), False
+
+            watched = {"valid_sets": [_dataset(validation, recipe, parameters, reference=data)], "feval": within}
+        booster = lgb.train(
+            parameters | {"metric": "None"},
+            data,
+            num_boost_round=recipe.rounds,
+            callbacks=[_watch(progress)],
+            **watched,
+        )
+        if progress.best_round < booster.current_iteration():
+            booster = lgb.Booster(model_str=booster.model_to_string(num_iteration=progress.best_round))
+        facts = {"parameters": parameters, "learns_level": recipe.learns_level, **progress.facts()}
+        return cls(booster, facts)
+
+    @property
+    def rounds(self) -> int:
+        """Number of trees."""
+        return int(self.booster.num_trees())
+
+    def margin(self, inputs: Inputs, ends: RowNumbers) -> Margins:
+        """Return log-odds of shape (N,) for the rows ``ends``."""
         require_columns(inputs, self.booster.feature_name(), self.file_name)
         if not len(ends):
             return np.empty(0)
-        return np.asarray(self.booster.predict(inputs.tabular[ends]), dtype=np.float64)
+        return np.asarray(self.booster.predict(inputs.tabular[ends], raw_score=True), dtype=np.float64)
+
+    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
+        """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
+        return sigmoid(self.margin(inputs, ends))
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/lgbm.txt."""
@@ -87,9 +120,33 @@ class LgbmMember:
         gain = self.booster.feature_importance("gain")
         shares = gain / max(float(gain.sum()), 1e-12)
         return {
-            "rounds": self.booster.num_trees(),
-            "parameters": PARAMETERS,
+            "rounds": self.rounds,
+            **self.facts,
             "gain_share": {
                 name: round(float(share), 4) for name, share in zip(self.booster.feature_name(), shares, strict=True)
             },
         }
+
+
+def _dataset(
+    examples: Examples, recipe: BoostingRecipe, parameters: Mapping[str, Any], reference: lgb.Dataset | None = None
+) -> lgb.Dataset:
+    inputs = examples.inputs
+    return lgb.Dataset(
+        inputs.tabular[examples.ends],
+        label=examples.label,
+        init_score=None if recipe.learns_level else examples.offset.astype(np.float64),
+        feature_name=list(inputs.tabular_names),
+        categorical_feature=list(inputs.categorical),
+        params=dict(parameters),
+        reference=reference,
+    )
+
+
+def _watch(progress: Progress) -> Callable[[lgb.callback.CallbackEnv], None]:
+    def after_round(env: lgb.callback.CallbackEnv) -> None:
+        loss = float(env.evaluation_result_list[0][2]) if env.evaluation_result_list else None
+        if progress.seen(env.iteration + 1, loss):
+            raise lgb.callback.EarlyStopException(progress.best_round - 1, [])
+
+    return after_round

@@ -1,6 +1,7 @@
 """The XGBoost member: boosted trees over the values of the last bar, grown level by level."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -8,9 +9,11 @@ import numpy as np
 import xgboost as xgb
 
 from kstock_batch.errors import ModelRefused
-from kstock_batch.features.windows import FloatRows, RowNumbers
+from kstock_batch.features.windows import RowNumbers
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.base import Examples, Inputs, Probabilities
+from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
+from kstock_batch.learners.boosting import BoostingRecipe, Progress
+from kstock_batch.learners.calibration import logit, loss_in_sessions, sigmoid
 from kstock_batch.learners.inputs import require_columns
 
 PARAMETERS: dict[str, Any] = {  # for the reasons given in lgbm.py
@@ -29,34 +32,67 @@ ROWS_PER_HESSIAN = 2000
 
 @dataclass(frozen=True)
 class XgbMember:
-    """Boosted trees, stored as UBJSON."""
+    """Boosted trees, stored as UBJSON.
+
+    ``facts`` say how it was trained; a member that was loaded has none, its manifest does.
+    """
 
     name: ClassVar[str] = "xgb"
     file_name: ClassVar[str] = "xgb.ubj"
 
     booster: xgb.Booster
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, examples: Examples, *, rounds: int, seed: int, threads: int) -> Self:
-        """Return the member trained for ``rounds``; the same arguments give the same bytes."""
-        inputs, ends = examples.inputs, examples.ends
-        names, types = list(inputs.tabular_names), _types(inputs)
-        rows: FloatRows = inputs.tabular[ends]
-        data = xgb.QuantileDMatrix(
-            rows, label=examples.label, feature_names=names, feature_types=types, nthread=threads
-        )
-        hessian = max(1.0, min(MIN_HESSIAN_IN_LEAF, len(ends) / ROWS_PER_HESSIAN))
-        own = {"seed": seed, "nthread": threads, "min_child_weight": hessian}
-        return cls(xgb.train(PARAMETERS | own, data, num_boost_round=rounds))
+    def fit(cls, examples: Examples, recipe: BoostingRecipe, validation: Examples | None = None) -> Self:
+        """Return the member trained by ``recipe``; the same arguments give the same bytes.
 
-    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
-        """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
-        names = list(inputs.tabular_names)
+        With ``validation`` it keeps the rounds that tell stocks apart best there, inside sessions.
+        """
+        hessian = max(1.0, min(MIN_HESSIAN_IN_LEAF, len(examples.ends) / ROWS_PER_HESSIAN))
+        own = {"seed": recipe.seed, "nthread": recipe.threads, "min_child_weight": hessian}
+        parameters = PARAMETERS | own | dict(recipe.parameters)
+        progress = Progress(recipe)
+        data = _matrix(examples, recipe)
+        watched: dict[str, Any] = {}
+        if validation is not None:
+            session = validation.inputs.session[validation.ends]
+
+            def within(p: Any, _: xgb.DMatrix) -> tuple[str, float]:  # the base margins are already in it
+                return "loss_in_sessions", loss_in_sessions(logit(p), validation.label, session)
+
+            evals = [(_matrix(validation, recipe, reference=data), "validation")]
+            watched = {"evals": evals, "custom_metric": within, "verbose_eval": False}
+        booster = xgb.train(
+            parameters | {"disable_default_eval_metric": True},
+            data,
+            num_boost_round=recipe.rounds,
+            callbacks=[_Watch(progress)],
+            **watched,
+        )
+        if progress.best_round < booster.num_boosted_rounds():
+            booster = booster[: progress.best_round]
+        facts = {"parameters": parameters, "learns_level": recipe.learns_level, **progress.facts()}
+        return cls(booster, facts)
+
+    @property
+    def rounds(self) -> int:
+        """Number of trees."""
+        return int(self.booster.num_boosted_rounds())
+
+    def margin(self, inputs: Inputs, ends: RowNumbers) -> Margins:
+        """Return log-odds of shape (N,) for the rows ``ends``."""
         require_columns(inputs, self.booster.feature_names or [], self.file_name)
         if not len(ends):
             return np.empty(0)
-        data = xgb.DMatrix(inputs.tabular[ends], feature_names=names, feature_types=_types(inputs))
-        return np.asarray(self.booster.predict(data), dtype=np.float64)
+        data = xgb.DMatrix(
+            inputs.tabular[ends], feature_names=list(inputs.tabular_names), feature_types=_types(inputs)
+        )
+        return np.asarray(self.booster.predict(data, output_margin=True), dtype=np.float64)
+
+    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
+        """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
+        return sigmoid(self.margin(inputs, ends))
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/xgb.ubj."""
@@ -87,8 +123,8 @@ class XgbMember:
         }
         total = max(sum(gain.values()), 1e-12)
         return {
-            "rounds": self.booster.num_boosted_rounds(),
-            "parameters": PARAMETERS,
+            "rounds": self.rounds,
+            **self.facts,
             "gain_share": {name: round(gain.get(name, 0.0) / total, 4) for name in self.booster.feature_names or []},
         }
 
@@ -96,3 +132,29 @@ class XgbMember:
 def _types(inputs: Inputs) -> list[str]:
     """Return XGBoost's letter for each column: c = category, q = quantity."""
     return ["c" if name in inputs.categorical else "q" for name in inputs.tabular_names]
+
+
+def _matrix(
+    examples: Examples, recipe: BoostingRecipe, reference: xgb.QuantileDMatrix | None = None
+) -> xgb.QuantileDMatrix:
+    inputs = examples.inputs
+    return xgb.QuantileDMatrix(
+        inputs.tabular[examples.ends],
+        label=examples.label,
+        base_margin=None if recipe.learns_level else examples.offset,
+        feature_names=list(inputs.tabular_names),
+        feature_types=_types(inputs),
+        nthread=recipe.threads,
+        ref=reference,
+    )
+
+
+class _Watch(xgb.callback.TrainingCallback):  # type: ignore[misc]  # xgboost gives no types
+    """Tells ``Progress`` of every round."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[float]]]) -> bool:
+        losses = [values[-1] for metrics in evals_log.values() for values in metrics.values()]
+        return self._progress.seen(epoch + 1, losses[0] if losses else None)

@@ -14,6 +14,7 @@ from kstock_batch.errors import NotEnoughHistory
 from kstock_batch.features.sessions import session_days
 from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
 from kstock_batch.learners.base import Examples, Inputs
+from kstock_batch.learners.calibration import session_offset
 from kstock_batch.learners.inputs import build_inputs
 from kstock_batch.market.contract import MAX_WINDOW_SPAN
 from kstock_batch.market.sessions import Sessions
@@ -44,14 +45,23 @@ class LabelledRows:
         """Return which windows end on the sessions at ``positions``."""
         return np.flatnonzero(np.isin(self.position, positions))
 
-    def examples(self, windows: NDArray[np.int64], *, stride: int) -> Examples:
-        """Return the chosen windows to learn from; the LSTM's share is every ``stride``-th bar of each ticker.
+    def examples(self, windows: NDArray[np.int64], *, tree_stride: int = 1, sequence_stride: int = 1) -> Examples:
+        """Return the chosen windows to learn from, thinned: every ``stride``-th bar of each ticker.
 
         Neighbouring windows share 19 of 20 bars and most of their label, so thinning them loses little. Row numbers
         run on within a ticker, which staggers the tickers over the sessions.
         """
-        thin = windows[self.ends[windows] % stride == 0]
-        return Examples(self.inputs, self.ends[windows], self.label[windows], self.ends[thin], self.label[thin])
+        offset = session_offset(self.label[windows], self.position[windows]).astype(np.float32)
+        tabular, sequence = (self.ends[windows] % stride == 0 for stride in (tree_stride, sequence_stride))
+        return Examples(
+            inputs=self.inputs,
+            ends=self.ends[windows][tabular],
+            label=self.label[windows][tabular],
+            offset=offset[tabular],
+            sequence_ends=self.ends[windows][sequence],
+            sequence_label=self.label[windows][sequence],
+            sequence_offset=offset[sequence],
+        )
 
     @cached_property
     def keys(self) -> pl.DataFrame:

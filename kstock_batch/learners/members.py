@@ -1,0 +1,58 @@
+"""Which members there are, and which of them this environment can train or score: a library that is absent is no error."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple, cast
+
+from kstock_batch.learners.base import Member
+
+
+class Home(NamedTuple):
+    """Where a member's class is, and the libraries it needs to be trained and to score."""
+
+    module: str
+    class_name: str
+    trains_with: str
+    scores_with: str | None
+
+
+HOMES: Mapping[str, Home] = {
+    "lgbm": Home("kstock_batch.learners.lgbm", "LgbmMember", "lightgbm", "lightgbm"),
+    "xgb": Home("kstock_batch.learners.xgb", "XgbMember", "xgboost", "xgboost"),
+    "lstm": Home("kstock_batch.learners.lstm", "LstmMember", "torch", None),  # scores in numpy
+}
+MEMBER_NAMES: tuple[str, ...] = tuple(HOMES)
+
+
+def member_class(name: str) -> type[Member]:
+    """Return the class of a member, importing its library."""
+    home = HOMES[name]
+    return cast("type[Member]", getattr(import_module(home.module), home.class_name))
+
+
+def trainable() -> tuple[str, ...]:
+    """Return the members this environment can train."""
+    return tuple(name for name, home in HOMES.items() if is_installed(home.trains_with))
+
+
+def scorable(names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of ``names`` that this environment can score with."""
+    return tuple(name for name in names if (needs := HOMES[name].scores_with) is None or is_installed(needs))
+
+
+def absence(names: Sequence[str], *, training: bool) -> str | None:
+    """Return a sentence about the members missing from ``names``, None if none is."""
+    if not (missing := [name for name in MEMBER_NAMES if name not in names]):
+        return None
+    libraries = sorted({HOMES[name].trains_with for name in missing})
+    what = "trained" if training else "scored"
+    return (
+        f"{', '.join(missing)} cannot be {what} because {', '.join(libraries)} is not installed here: the blend goes on"
+        f" with {', '.join(names) or 'nobody'}, weights scaled up"
+    )
+
+
+def is_installed(library: str) -> bool:
+    """Return whether a library could be imported, without importing it."""
+    return find_spec(library) is not None
