@@ -27,9 +27,12 @@ class Settings:
     max_age_sessions : predictions older than this are stale
     train_sessions : sessions of history a retrain learns from
     validation_share : last part of those sessions that judges the model (0 … 1)
-    sequence_stride : every how many sessions of a ticker the LSTM takes a window (1 = all)
+    n_folds : blocks that part is cut into; the models that judge a block learnt from what precedes it
+    embargo_sessions : sessions left out before a block, beside those whose labels reach into it
+    tree_stride, sequence_stride : every how many sessions of a ticker trees and LSTM take a window (1 = all)
     lstm_epochs : upper bound of the LSTM's passes over its windows
-    tree_rounds : boosting rounds of each tree member
+    tree_rounds : upper bound of the boosting rounds of each tree member
+    budget_minutes : time after which a retrain goes on with the best it has so far; 0 = no limit
     seed : of every random choice
     include_preferred : score preferred shares too
     price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
@@ -42,11 +45,15 @@ class Settings:
     max_rejected_share: float = 0.001
     min_session_share: float = 0.9
     max_age_sessions: int = 3
-    train_sessions: int = 720
+    train_sessions: int = 960
     validation_share: float = 0.2
+    n_folds: int = 3
+    embargo_sessions: int = 0
+    tree_stride: int = 3
     sequence_stride: int = 5
-    lstm_epochs: int = 10
-    tree_rounds: int = 250
+    lstm_epochs: int = 8
+    tree_rounds: int = 500
+    budget_minutes: float = 30.0
     seed: int = 20260101
     include_preferred: bool = False
     price_basis: str = "adjusted"
@@ -85,7 +92,11 @@ class Settings:
             "max_age_sessions": (self.max_age_sessions >= 0, "0 or more"),
             "train_sessions": (self.train_sessions >= 60, "60 or more"),
             "validation_share": (0.05 <= self.validation_share <= 0.5, "0.05 … 0.5"),
+            "n_folds": (1 <= self.n_folds <= 20, "1 … 20"),
+            "embargo_sessions": (0 <= self.embargo_sessions <= 60, "0 … 60"),
+            "tree_stride": (self.tree_stride >= 1, "1 or more"),
             "sequence_stride": (self.sequence_stride >= 1, "1 or more"),
+            "budget_minutes": (0 <= self.budget_minutes < float("inf"), "0 or more"),
             "lstm_epochs": (self.lstm_epochs >= 1, "1 or more"),
             "tree_rounds": (self.tree_rounds >= 1, "1 or more"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),

@@ -21,10 +21,11 @@ FLOOR = {
     "features": 3,
     "learners": 4,
     "registry": 4,
-    "training": 5,
-    "serving": 5,
-    "cli": 6,
-    "__main__": 7,
+    "champion": 5,
+    "training": 6,
+    "serving": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 LEARNING_LIBRARIES = {"torch", "lightgbm", "xgboost"}
 MAX_LINES = 300

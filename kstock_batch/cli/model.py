@@ -50,8 +50,8 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
 
 def _show_skill(version: Any) -> None:
     """Print the metrics of the judging block."""
-    judge, metrics = version.manifest["blocks"]["judge"], version.manifest["metrics"]
-    title = f"out of sample, {judge['first_session']} … {judge['last_session']}, {judge['n_rows']:,} windows"
+    judged, metrics = version.manifest["judged"], version.manifest["metrics"]
+    title = f"out of fold, {judged['first_session']} … {judged['last_session']}, {judged['n_rows']:,} windows"
     console.table(title, [{"": name, **row} for name, row in metrics.items()])
 
 

@@ -45,7 +45,9 @@ class Calibrator:
         _, day = np.unique(np.asarray(session)[known], return_inverse=True)
         n_days = int(day.max(initial=-1)) + 1
         if len(logits) < MIN_ROWS or n_days < MIN_SESSIONS:
-            return cls(note=f"identity: {len(logits)} outcomes of {n_days} sessions, {MIN_ROWS} of {MIN_SESSIONS} needed")
+            return cls(
+                note=f"identity: {len(logits)} outcomes of {n_days} sessions, {MIN_ROWS} of {MIN_SESSIONS} needed"
+            )
         if outcome.min() == outcome.max():
             return cls(note=f"identity: all {len(logits)} outcomes are {outcome[0]:.0f}")
         level, standing = parts(logits, day)
@@ -152,7 +154,9 @@ def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
         mixed = np.bincount(day, weight * standing)
         gradient_day = np.bincount(day, error) - 0.01 * (intercept - prior)
         curvature = float((weight * standing**2).sum() - (mixed**2 / of_day).sum()) + RIDGE
-        step = (float((error * standing).sum()) - float((mixed * gradient_day / of_day).sum()) - RIDGE * slope) / curvature
+        step = (
+            float((error * standing).sum()) - float((mixed * gradient_day / of_day).sum()) - RIDGE * slope
+        ) / curvature
         intercept = intercept + np.clip((gradient_day - mixed * step) / of_day, -2, 2)
         slope += step
         if abs(step) < TOLERANCE:

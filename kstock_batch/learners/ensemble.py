@@ -60,7 +60,12 @@ class CalibratedBlend:
 
     @classmethod
     def fit(
-        cls, margins: Mapping[str, Margins], level: Margins, y: ArrayLike, session: Sessions, weights: Mapping[str, float]
+        cls,
+        margins: Mapping[str, Margins],
+        level: Margins,
+        y: ArrayLike,
+        session: Sessions,
+        weights: Mapping[str, float],
     ) -> "CalibratedBlend":
         """Return calibrators fitted to out-of-sample ``margins`` (N,), ``level`` (N,) and outcomes ``y`` (N,).
 

@@ -41,15 +41,15 @@ def scorable(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if (needs := HOMES[name].scores_with) is None or is_installed(needs))
 
 
-def absence(names: Sequence[str], *, training: bool) -> str | None:
-    """Return a sentence about the members missing from ``names``, None if none is."""
-    if not (missing := [name for name in MEMBER_NAMES if name not in names]):
+def absence(wanted: Sequence[str], names: Sequence[str], what: str) -> str | None:
+    """Return a sentence about the members in ``wanted`` and not in ``names``, None if there is none."""
+    if not (missing := [name for name in wanted if name not in names]):
         return None
     libraries = sorted({HOMES[name].trains_with for name in missing})
-    what = "trained" if training else "scored"
+    verb = "is" if len(libraries) == 1 else "are"
     return (
-        f"{', '.join(missing)} cannot be {what} because {', '.join(libraries)} is not installed here: the blend goes on"
-        f" with {', '.join(names) or 'nobody'}, weights scaled up"
+        f"{', '.join(missing)} cannot be {what}, because {', '.join(libraries)} {verb} not installed here: the blend goes on"
+        f" with {', '.join(names)}, weights scaled up"
     )
 
 

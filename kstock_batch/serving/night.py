@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from kstock_batch.champion import Champion
 from kstock_batch.errors import DataNotReady
 from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.features.sessions import session_asked, session_days
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.publish import publish
-from kstock_batch.serving.score import Champion, Scored, score_session
+from kstock_batch.serving.score import Scored, score_session
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
@@ -90,7 +91,7 @@ def _version_of_newest(warehouse: Warehouse, settings: Settings, champion: Model
 
 
 def _card(version: ModelVersion) -> dict[str, Any]:
-    names = ("version", "as_of", "fingerprint", "base_rate", "training", "blocks", "weights", "metrics", "features")
+    names = ("version", "as_of", "fingerprint", "base_rate", "training", "judged", "weights", "metrics", "features")
     return {name: version.manifest[name] for name in names}
 
 

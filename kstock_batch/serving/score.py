@@ -1,6 +1,5 @@
 """The nightly score: a complete, audited session → windows → champion → blend → one partition of ``prediction``."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -11,53 +10,23 @@ import numpy as np
 import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
+from kstock_batch.champion import Champion
 from kstock_batch.errors import DataNotReady, ModelRefused
 from kstock_batch.features.completeness import require_complete
 from kstock_batch.features.sessions import session_days
 from kstock_batch.features.windows import BarRows
-from kstock_batch.learners.base import Member, Probabilities, predict_members
+from kstock_batch.learners.base import Probabilities
 from kstock_batch.learners.calibration import even_prior_signal
-from kstock_batch.learners.ensemble import CalibratedBlend
-from kstock_batch.learners.inputs import INPUTS_VERSION, build_inputs, describe_inputs
-from kstock_batch.learners.lgbm import LgbmMember
-from kstock_batch.learners.lstm import LstmMember
-from kstock_batch.learners.xgb import XgbMember
-from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
+from kstock_batch.learners.inputs import build_inputs
+from kstock_batch.learners.members import MEMBER_NAMES
+from kstock_batch.market.contract import MAX_WINDOW_SPAN
 from kstock_batch.market.sessions import Sessions
-from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
+from kstock_batch.registry import ModelVersion
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse, replace_rows
-
-MEMBERS: Mapping[str, type[Member]] = {"lgbm": LgbmMember, "xgb": XgbMember, "lstm": LstmMember}
-
-
-@dataclass(frozen=True)
-class Champion:
-    """A model version with its members in memory, found to be what was saved and to fit the features."""
-
-    version: ModelVersion
-    members: Mapping[str, Member]
-
-    @classmethod
-    def load(cls, version: ModelVersion) -> "Champion":
-        """Return the version ready to score."""
-        require_fingerprint(version, fingerprint())
-        if version.manifest["inputs"] != json.loads(json.dumps(describe_inputs())):
-            raise ModelRefused(
-                f"model {version.version} reads its inputs as version {version.manifest['inputs']['version']},"
-                f" this program builds version {INPUTS_VERSION} or other columns",
-                fix="run `kstock-batch retrain`, or go back to the program version that made the model",
-            )
-        require_intact(version)
-        return cls(version, {name: MEMBERS[name].load(version.folder) for name in version.manifest["members"]})
-
-    def predict(self, bars: BarRows, ends: Any) -> tuple[dict[str, Probabilities], Probabilities]:
-        """Return calibrated members and the calibrated blend, each (N,), for the windows ending on rows ``ends``."""
-        raw = predict_members(self.members, build_inputs(bars), ends)
-        return CalibratedBlend.from_manifest(self.version.manifest).apply(raw)
 
 
 @dataclass(frozen=True)
@@ -84,7 +53,8 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
     with run.stage(f"score {as_of}") as stage:
         bars = read_window_rows(con, as_of)
         ends = _ends_to_score(bars, as_of)
-        members, blended = champion.predict(bars, ends)
+        inputs = build_inputs(bars, since=int(bars.frame["session_number"][int(ends[0])]))
+        members, blended = champion.predict(inputs, ends)
         rows = prediction_rows(bars.frame[ends].select("ticker"), members, blended, champion, run, as_of)
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
@@ -122,7 +92,7 @@ def prediction_rows(
         score_bonus=pl.Series([score_bonus(value) for value in signal], dtype=pl.Int32),
         base_rate=pl.lit(base_rate),
         lift=blended / base_rate,
-        **{name: pl.Series(members[name]) if name in members else absent for name in MEMBERS},
+        **{name: pl.Series(members[name]) if name in members else absent for name in MEMBER_NAMES},
         model_version=pl.lit(champion.version.version),
         fingerprint=pl.lit(champion.version.manifest["fingerprint"]),
         run_id=pl.lit(run.run_id),

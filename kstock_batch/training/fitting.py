@@ -12,7 +12,10 @@ from kstock_batch.training.budget import Budget
 
 Advance = Callable[[str], None]
 
-LEVEL_FROM = ("xgb", "lgbm")  # the first that is there learns how likely rises are in a session; the others, where stocks stand
+LEVEL_FROM = (
+    "xgb",
+    "lgbm",
+)  # the first that is there learns how likely rises are in a session; the others, where stocks stand
 STOP_SHARE = 0.15  # of the sessions of the first fold: the block that says when to stop
 COSTS: Mapping[str, float] = {"lgbm": 1.0, "xgb": 1.0, "lstm": 4.0}  # relative time of one fit, measured on the panel
 
@@ -60,7 +63,12 @@ class Fitter:
         return members
 
     def _tree(
-        self, name: str, examples: Examples, stop: "StopExamples | None", duration: Duration | None, seconds: float | None
+        self,
+        name: str,
+        examples: Examples,
+        stop: "StopExamples | None",
+        duration: Duration | None,
+        seconds: float | None,
     ) -> Member:
         from kstock_batch.learners.boosting import BoostingRecipe
 
@@ -79,7 +87,7 @@ class Fitter:
     def _lstm(self, examples: Examples, duration: Duration | None, seconds: float | None) -> Member:
         from kstock_batch.learners.lstm_process import fit_apart
 
-        given: dict[str, Any] = {"epochs": self.settings.lstm_epochs, "validation_share": STOP_SHARE}
+        given: dict[str, Any] = {"epochs": self.settings.lstm_epochs}
         if duration is not None:
             given = {"epochs": duration.steps, "stop_early": False, "learning_rates": duration.learning_rates}
         return fit_apart(

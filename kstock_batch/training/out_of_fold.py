@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kstock_batch.learners.base import Margins, Member, Probabilities, member_margins
+from kstock_batch.learners.base import Margins, Probabilities, member_margins
 from kstock_batch.learners.calibration import Sessions, parts, sigmoid
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import FLOORS, LogisticModel, fit_floors
@@ -124,7 +124,7 @@ def strides(settings: Settings) -> dict[str, int]:
     return {"tree_stride": settings.tree_stride, "sequence_stride": settings.sequence_stride}
 
 
-def table(rows: LabelledRows, oof: OutOfFold, columns: Mapping[str, Probabilities]) -> pl.DataFrame:
+def judged_table(rows: LabelledRows, oof: OutOfFold, columns: Mapping[str, Probabilities]) -> pl.DataFrame:
     """Return the rows of judged.parquet: keys, outcome, fold, base rate, floors and the named columns."""
     given = {"fold": oof.fold, "base": oof.base_rate, **{name: oof.floors[name] for name in FLOORS}, **columns}
     return rows.keys[oof.windows].with_columns(**{name: pl.Series(name, values) for name, values in given.items()})
@@ -135,7 +135,9 @@ def _joined(pieces: list[OutOfFold]) -> OutOfFold:
         return np.concatenate([getattr(piece, name) for piece in pieces])
 
     def by_name(name: str) -> dict[str, NDArray[np.float64]]:
-        return {key: np.concatenate([getattr(piece, name)[key] for piece in pieces]) for key in getattr(pieces[0], name)}
+        return {
+            key: np.concatenate([getattr(piece, name)[key] for piece in pieces]) for key in getattr(pieces[0], name)
+        }
 
     arrays = {name: whole(name) for name in ("windows", "fold", "session", "y", "level", "base_rate")}
     tables = {name: by_name(name) for name in ("margins", "floors")}

@@ -1,39 +1,71 @@
-"""The weekly retrain: learn from what is known, prove it on what followed, promote what is worth it.
+"""The weekly retrain: learn from what is known, prove it on what followed, replace the champion by nothing worse.
 
-1. The last ``validation_share`` of the sessions is held out; its first half calibrates, its second half judges.
-2. Members are then trained again on everything, the LSTM for the epochs found in 1; the calibrators of the whole
-   held-out block, where every probability was out of sample, go with them.
-3. The version becomes champion if its blend beat the base rate on the judging half.
+1. The last ``validation_share`` of the sessions is cut into ``n_folds`` blocks; models trained on what precedes each say
+   what they think of it. The first fold holds back its own last sessions to find how long to train.
+2. Out of fold the weights of the blend are decided and the calibrators fitted; every figure stated is of probabilities
+   calibrated on the other folds.
+3. Members are trained again on everything, for as long as the first fold found.
+4. The gate compares challenger, floors and champion on the same rows. What does not pass is stored and does not serve.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from kstock_batch import __version__
 from kstock_batch.errors import ChallengerRefused
 from kstock_batch.features.completeness import require_complete
-from kstock_batch.learners.base import Member
+from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.ensemble import CalibratedBlend
-from kstock_batch.learners.inputs import describe_inputs
-from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
+from kstock_batch.learners.linear import LogisticModel, fit_floors
+from kstock_batch.market.contract import HORIZON
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import Warehouse
+from kstock_batch.training.budget import Budget
+from kstock_batch.training.champion import champion_probabilities
 from kstock_batch.training.dataset import LabelledRows, labelled_rows
-from kstock_batch.training.evaluate import Evaluation, evaluate, fit_members
-from kstock_batch.training.splits import Blocks, last_blocks
+from kstock_batch.training.fitting import COSTS, Fitter, members_here
+from kstock_batch.training.gate import Verdict, judge_challenger
+from kstock_batch.training.manifest import manifest_of
+from kstock_batch.training.out_of_fold import OutOfFold, judged_table, out_of_fold, strides
+from kstock_batch.training.splits import Fold, last_folds
+from kstock_batch.training.tuned import tuned_parameters
+from kstock_batch.training.weights import ChosenWeights, choose_weights, start_weights
 
-LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
 Advance = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Everything a version is made of.
+
+    Attributes
+    ----------
+    rows, folds : what was learnt from, and how it was cut
+    oof : what the folds' models say
+    columns : members, ``pair`` (the blend without the LSTM, where there is one) and ``blend``: calibrated (N,)
+    members, floors, calibration, weights : of the version itself
+    champion : (N,) what the champion says of the same windows, NaN where it has no honest opinion; None without one
+    verdict : of the gate
+    overrun : parts that their share of the time budget ended
+    """
+
+    rows: LabelledRows
+    folds: tuple[Fold, ...]
+    oof: OutOfFold
+    columns: Mapping[str, Probabilities]
+    members: Mapping[str, Member]
+    floors: Mapping[str, LogisticModel]
+    calibration: CalibratedBlend
+    weights: ChosenWeights
+    champion: Probabilities | None
+    verdict: Verdict
+    overrun: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,130 +73,117 @@ class Retrained:
     """A stored version; it serves unless ``refusal`` says why not."""
 
     version: ModelVersion
+    verdict: Verdict
+    overrun: tuple[str, ...]
     refusal: ChallengerRefused | None
 
 
 def retrain(
     warehouse: Warehouse, settings: Settings, run: Run, as_of: date, advance: Advance = lambda _: None
 ) -> Retrained:
-    """Train on what was known on the night of ``as_of``, store the version, promote it if it beats the base rate."""
+    """Train on what was known on the night of ``as_of``, store the version, promote it if the gate lets it pass."""
     require_complete(warehouse.con, as_of, settings)
     with run.stage("read training rows") as stage:
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)
-    blocks = last_blocks(len(rows.sessions), validation_share=settings.validation_share, horizon=HORIZON)
-    with run.stage("train and judge") as stage:
-        judged = evaluate(rows, blocks, settings, advance)
-        stage.n_rows = len(rows.chosen(blocks.train))
-    with run.stage("train on everything") as stage:
-        everything = np.arange(len(rows.ends))
-        examples = rows.examples(everything, stride=settings.sequence_stride)
-        members = fit_members(examples, settings, advance, like=judged.members)
-        stage.n_rows = len(everything)
-    held_out = np.concatenate([judged.calibration_windows, judged.judge_windows])
-    calibration = CalibratedBlend.fit(judged.raw, rows.label[held_out].astype(np.float64))
-    manifest = _manifest(rows, blocks, judged, members, calibration, settings, as_of, run)
+    registry = Registry(settings.models)
+    trained = train(rows, settings, registry, run, advance)
     with run.stage("store version"):
-        registry = Registry(settings.models)
-        version = registry.add(run.started_at, manifest, lambda folder: _write(folder, members, rows, judged))
-    refusal = why_not_promote(version)
+        manifest = manifest_of(trained, settings, as_of, run)
+        version = registry.add(run.started_at, manifest, lambda folder: _write(folder, trained))
+    refusal = refusal_of(version, trained.verdict)
     if refusal is None:
         registry.promote(version.version, at=run.started_at)
-    return Retrained(version, refusal)
+    return Retrained(version, trained.verdict, trained.overrun, refusal)
+
+
+def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
+    """Return the folds of a retrain on ``n_sessions``."""
+    return last_folds(
+        n_sessions,
+        n_folds=settings.n_folds,
+        validation_share=settings.validation_share,
+        horizon=HORIZON,
+        embargo=settings.embargo_sessions,
+    )
+
+
+def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance) -> Trained:
+    """Return the members trained on all ``rows`` with what their folds prove of them."""
+    folds, names = folds_of(len(rows.sessions), settings), members_here()
+    budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
+    fitter = Fitter(settings, budget, names, tuned_parameters(settings.models), advance)
+    with run.stage("train and judge folds") as stage:
+        oof = out_of_fold(rows, folds, settings, fitter)
+        stage.n_rows = len(oof.windows)
+    with run.stage("calibrate and weigh"):
+        atr_pct = rows.keys[oof.windows]["atr_pct"].cast(pl.Float64).to_numpy()
+        weights = choose_weights(oof, folds, atr_pct)
+        columns = judged_columns(oof, folds, weights)
+    with run.stage("train on everything") as stage:
+        examples = rows.examples(np.arange(len(rows.ends)), **strides(settings))
+        members = fitter.fit(examples, like=oof.durations)
+        stage.n_rows = len(rows.ends)
+    with run.stage("gate"):
+        champion = champion_probabilities(registry, rows, oof.windows)
+        verdict = judge_challenger(_contest(rows, oof, columns, champion))
+    return Trained(
+        rows=rows,
+        folds=folds,
+        oof=oof,
+        columns=columns,
+        members=members,
+        floors=fit_floors(examples),
+        calibration=oof.calibration(weights.values),
+        weights=weights,
+        champion=champion,
+        verdict=verdict,
+        overrun=tuple(budget.overrun),
+    )
+
+
+def judged_columns(oof: OutOfFold, folds: tuple[Fold, ...], weights: ChosenWeights) -> dict[str, Probabilities]:
+    """Return members, the blend without the LSTM where there is one, and the blend: calibrated out of fold, (N,)."""
+    columns, blended = oof.calibrated(folds, weights.values)
+    trees = tuple(name for name in oof.margins if name != "lstm")
+    if "lstm" in oof.margins and trees:
+        _, columns["pair"] = oof.part(trees).calibrated(folds, start_weights(trees))
+    return {**columns, "blend": blended}
 
 
 def n_steps(settings: Settings) -> int:
-    """Return how often a retrain calls ``advance`` at most: two rounds of three members and the LSTM's epochs."""
-    return 2 * (3 + settings.lstm_epochs)
+    """Return how often a retrain calls ``advance`` at most: every fit of three members, and the LSTM's epochs."""
+    return (settings.n_folds + 1) * (3 + settings.lstm_epochs)
 
 
-def why_not_promote(version: ModelVersion) -> ChallengerRefused | None:
-    """Return a reason unless the blend's log-loss on the judging block is below that of always saying the base rate."""
-    metrics = version.manifest["metrics"]
-    blend, base = metrics["blend"]["log_loss"], metrics["base_rate"]["log_loss"]
-    if blend < base:
+def refusal_of(version: ModelVersion, verdict: Verdict) -> ChallengerRefused | None:
+    """Return the error that says why a version does not serve, None if it may."""
+    if verdict.passed:
         return None
     return ChallengerRefused(
-        f"{version.version} was stored but not promoted: its log-loss {blend:.5f} out of sample is not below"
-        f" {base:.5f}, that of always saying the base rate",
+        f"{version.version} was stored but not promoted: {verdict.reason}",
         fix=f"the champion, if any, serves on; see `kstock-batch models show {version.version}` and the newest data",
     )
 
 
-def _write(folder: Path, members: Mapping[str, Member], rows: LabelledRows, judged: Evaluation) -> None:
-    """Write the members, and the out-of-sample probabilities that the metrics were computed from."""
-    for member in members.values():
-        member.save(folder)
-    columns = {name: p for name, p in judged.judged.items() if name != "base_rate"}
-    table = rows.keys[judged.judge_windows].with_columns(
-        pl.lit(judged.base_rate).alias("base"), **{name: pl.Series(name, p) for name, p in columns.items()}
-    )
-    table.write_parquet(folder / "judged.parquet", compression="zstd")
-
-
-def _manifest(
-    rows: LabelledRows,
-    blocks: Blocks,
-    judged: Evaluation,
-    members: Mapping[str, Member],
-    calibration: CalibratedBlend,
-    settings: Settings,
-    as_of: date,
-    run: Run,
-) -> dict[str, Any]:
-    def span(positions: Any) -> dict[str, Any]:
-        windows = rows.chosen(positions)
-        first, last = rows.sessions[positions[0]], rows.sessions[positions[-1]]
-        return {"first_session": str(first), "last_session": str(last), "n_rows": len(windows)}
-
-    return {
-        "created_at": run.started_at.isoformat(),
-        "run_id": run.run_id,
-        "as_of": str(as_of),
-        "program": __version__,
-        "feature_set_version": FEATURE_SET_VERSION,
-        "fingerprint": fingerprint(),
-        "features": list(FEATURE_NAMES),
-        "inputs": describe_inputs(),
-        "label": {"horizon": HORIZON, "rise": LABEL_RISE},
-        "base_rate": float(rows.label.mean()),
-        "training": span(np.arange(len(rows.sessions))) | {"data_digest": _digest(rows)},
-        "blocks": {name: span(positions) for name, positions in asdict(blocks).items()},
-        "purge_sessions": HORIZON,
-        "seed": settings.seed,
-        "settings": {
-            name: getattr(settings, name)
-            for name in ("train_sessions", "validation_share", "sequence_stride", "lstm_epochs", "tree_rounds")
-        },
-        "weights": dict(calibration.weights),
-        "members": {
-            name: {
-                "file": member.file_name,
-                "calibrator": calibration.members[name].as_json(),
-                "card": member.card(),
-            }
-            for name, member in members.items()
-        },
-        "blend_calibrator": calibration.blend.as_json(),
-        "judged_base_rate": judged.base_rate,
-        "metrics": {name: metrics.row() for name, metrics in judged.skills.items()},
-        "libraries": _library_versions(),
+def _contest(
+    rows: LabelledRows, oof: OutOfFold, columns: Mapping[str, Probabilities], champion: Probabilities | None
+) -> pl.DataFrame:
+    """Return the rows the gate judges."""
+    given = {
+        "session": oof.session,
+        "label": oof.y,
+        "challenger": columns["blend"],
+        "base": oof.base_rate,
+        **oof.floors,
+        **({} if champion is None else {"champion": champion}),
     }
+    return rows.keys[oof.windows].select("atr_pct").with_columns(**{k: pl.Series(k, v) for k, v in given.items()})
 
 
-def _digest(rows: LabelledRows) -> str:
-    """Return a digest of every number that was learnt from: the same data give the same digest."""
-    whole = hashlib.sha256()
-    for array in (rows.inputs.tabular, rows.inputs.sequence, rows.ends, rows.label):
-        whole.update(np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()
-
-
-def _library_versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _write(folder: Path, trained: Trained) -> None:
+    """Write the members, and the out-of-fold probabilities that the metrics were computed from."""
+    for member in trained.members.values():
+        member.save(folder)
+    judged = judged_table(trained.rows, trained.oof, trained.columns)
+    judged.write_parquet(folder / "judged.parquet", compression="zstd")

@@ -1,0 +1,117 @@
+"""The weights of the blend, decided out of fold: the bot's own unless others are proven better, and no passengers.
+
+1. The LSTM keeps its weight only if the blend with it beats the two trees, in log-loss and in AUC within session and
+   volatility quintile; otherwise it is scored, shown and given weight 0.
+2. Learned weights (log-loss, within bounds) replace the bot's only if, learned on the other folds, they are better on
+   each fold's sessions by a paired test.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from kstock_batch.learners.base import Probabilities
+from kstock_batch.learners.ensemble import WEIGHTS, WEIGHTS_WITHOUT_LSTM, blend
+from kstock_batch.market.contract import HORIZON
+from kstock_batch.training.bootstrap import auc_difference, log_loss_difference
+from kstock_batch.training.metrics import log_loss
+from kstock_batch.training.out_of_fold import OutOfFold
+from kstock_batch.training.splits import Fold, purged_from
+
+LOWEST, HIGHEST = 0.1, 0.6  # of a learned weight: nobody decides alone, on some hundred sessions
+LEARN_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """Weights by member, and why they are what they are."""
+
+    values: Mapping[str, float]
+    is_learned: bool
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON values for the manifest."""
+        return {**asdict(self), "values": dict(self.values)}
+
+
+def choose_weights(oof: OutOfFold, folds: tuple[Fold, ...], atr_pct: NDArray[np.float64]) -> ChosenWeights:
+    """Return the weights for the members of ``oof``; ``atr_pct`` (N,) makes the volatility quintiles."""
+    names = tuple(oof.margins)
+    start = start_weights(names)
+    if len(names) == 1:
+        return ChosenWeights(start, False, f"only {names[0]} is there")
+    notes = []
+    if "lstm" in names and (sentence := _passenger(oof, folds, start, atr_pct)) is not None:
+        start, names = {**start_weights(tuple(n for n in names if n != "lstm")), "lstm": 0.0}, names
+        notes.append(sentence)
+    learned = _learned(oof, folds, start)
+    return ChosenWeights(learned[0], learned[1], "; ".join([*notes, learned[2]]))
+
+
+def start_weights(names: tuple[str, ...]) -> dict[str, float]:
+    """Return the bot's weights of the members ``names``, scaled to sum to 1."""
+    given = WEIGHTS_WITHOUT_LSTM if set(names) == set(WEIGHTS_WITHOUT_LSTM) else WEIGHTS
+    total = sum(given[name] for name in names)
+    return {name: given[name] if abs(total - 1) < 1e-12 else given[name] / total for name in names}
+
+
+def _passenger(
+    oof: OutOfFold, folds: tuple[Fold, ...], weights: Mapping[str, float], atr_pct: NDArray[np.float64]
+) -> str | None:
+    """Return why the LSTM is dropped, or None if it helps."""
+    others = tuple(name for name in oof.margins if name != "lstm")
+    _, with_it = oof.calibrated(folds, weights)
+    _, without = oof.part(others).calibrated(folds, start_weights(others))
+    loss = log_loss_difference(with_it, without, oof.y, oof.session)
+    order = auc_difference(with_it, without, oof.y, oof.session, atr_pct)
+    if loss.mean < 0 and not order.mean > 0:
+        return None
+    return (
+        f"the LSTM's weight is 0: with it the log-loss out of fold changes by {loss.mean:+.6f} and the AUC within session"
+        f" and volatility quintile by {-order.mean:+.5f}"
+    )
+
+
+def _learned(
+    oof: OutOfFold, folds: tuple[Fold, ...], start: Mapping[str, float]
+) -> tuple[Mapping[str, float], bool, str]:
+    free = tuple(name for name, weight in start.items() if weight > 0)
+    if len(free) < 2 or len(folds) < 2:
+        return start, False, "the bot's weights: nothing to learn them from and to test them on"
+    members, _ = oof.calibrated(folds, start)
+    tried, kept = np.full(len(oof.y), np.nan), blend({name: members[name] for name in free}, start)
+    for number, fold in enumerate(folds):
+        others = np.flatnonzero(np.isin(oof.session, purged_from(np.unique(oof.session), fold, HORIZON)))
+        here = np.flatnonzero(oof.fold == number)
+        weights = _fitted({name: members[name][others] for name in free}, oof.y[others], start)
+        tried[here] = blend({name: members[name][here] for name in free}, weights)
+    found = log_loss_difference(tried, kept, oof.y, oof.session)
+    told = f"learned ones change the log-loss of the folds they were not learned on by {found.mean:+.6f}"
+    told += f" ({found.low:+.6f} … {found.high:+.6f})"
+    if not found.high < 0:
+        return start, False, f"the bot's weights: {told}"
+    fitted = _fitted({name: members[name] for name in free}, oof.y, start)
+    return {**dict.fromkeys(start, 0.0), **fitted}, True, f"learned weights: {told}"
+
+
+def _fitted(
+    members: Mapping[str, Probabilities], y: NDArray[np.float64], start: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the weights with the lowest log-loss within bounds."""
+    names = list(members)
+    every = max(1, len(y) // LEARN_ROWS)
+    p, outcome = np.stack([members[name][::every] for name in names]), y[::every]
+    found = minimize(
+        lambda weights: log_loss(weights @ p, outcome),
+        x0=np.array([start[name] for name in names]),
+        bounds=[(LOWEST, HIGHEST if len(names) > 2 else 1 - LOWEST)] * len(names),
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+        method="SLSQP",
+    )
+    weights = np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
+    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
