@@ -44,7 +44,7 @@ class Champion:
         names = scorable(trained)
         if not names:
             raise NoMemberScored(
-                f"none of the members {list(trained)} of {version.version} can be scored here: their libraries are absent",
+                f"none of the members {list(trained)} of {version.version} can be scored here: no library is there",
                 fix="install lightgbm or xgboost",
             )
         warning = absence(trained, names, "scored")

@@ -1,9 +1,9 @@
-"""From what a member says to a probability of what truly happens, and the even-prior signal the bot's thresholds expect.
+"""From what a member says to a probability of what truly happens, and to the even-prior signal the bot expects.
 
-A logit is read in two parts: the ``level`` of its session (the mean over the stocks scored that night) and the stock's
-``standing`` in it. Whole days rise or fall together: over half a year the realised rate of rises differs from any
-forecast by points, by luck alone. So the slope of the standing is fitted inside sessions, where that luck cancels, and the
-level is moved only as far as the sessions at hand can prove it wrong.
+A logit is read in two parts: the ``level`` of its session (the mean over the stocks scored that night) and the
+stock's ``standing`` in it. Whole days rise or fall together: over half a year the realised rate of rises differs from
+any forecast by points, by luck alone. So the slope of the standing is fitted inside sessions, where that luck cancels,
+and the level is moved only as far as the sessions at hand can prove it wrong.
 """
 
 from dataclasses import asdict, dataclass
@@ -142,7 +142,7 @@ def loss_in_sessions(z: ArrayLike, y: ArrayLike, session: Sessions) -> float:
 def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
     """Return the slope of a logistic regression of ``outcome`` on ``standing`` with an intercept for each session.
 
-    Newton's steps on all parameters at once; the intercepts are eliminated, because their part of the Hessian is diagonal.
+    Newton's steps on all parameters at once; the intercepts are eliminated: their part of the Hessian is diagonal.
     Sessions with one kind of outcome say nothing about the slope: a small pull keeps their intercepts finite.
     """
     slope, intercept = 1.0, np.full(int(day.max()) + 1, float(logit(outcome.mean())))

@@ -1,7 +1,7 @@
 """Logistic regressions: the two floors that every retrain must beat, and the level of last resort.
 
-``volatility`` reads log(1 + atr_pct) and log(1 + bb_bandwidth): "+3 % within five sessions" is a volatility label, so what
-does not beat this one has learnt nothing else. ``linear`` reads every tabular input.
+``volatility`` reads log(1 + atr_pct) and log(1 + bb_bandwidth): "+3 % within five sessions" is a volatility label, so
+what does not beat this one has learnt nothing else. ``linear`` reads every tabular input.
 """
 
 from collections.abc import Sequence

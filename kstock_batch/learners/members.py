@@ -1,4 +1,4 @@
-"""Which members there are, and which of them this environment can train or score: a library that is absent is no error."""
+"""Which members there are, and which this environment can train or score: an absent library is no error."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -48,8 +48,8 @@ def absence(wanted: Sequence[str], names: Sequence[str], what: str) -> str | Non
     libraries = sorted({HOMES[name].trains_with for name in missing})
     verb = "is" if len(libraries) == 1 else "are"
     return (
-        f"{', '.join(missing)} cannot be {what}, because {', '.join(libraries)} {verb} not installed here: the blend goes on"
-        f" with {', '.join(names)}, weights scaled up"
+        f"{', '.join(missing)} cannot be {what}, because {', '.join(libraries)} {verb} not installed here: the blend"
+        f" goes on with {', '.join(names)}, weights scaled up"
     )
 
 

@@ -1,4 +1,4 @@
-"""Members trained on examples: with a later block that says when to stop, or for as long as an earlier fit was found to need."""
+"""Members trained on examples: until a later block says stop, or for as long as an earlier fit was found to need."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from kstock_batch.training.budget import Budget
 
 Advance = Callable[[str], None]
 
-LEVEL_FROM = (
+LEVEL_FROM = ("xgb", "lgbm")  # the first that is there learns how likely rises are in a session, too
     "xgb",
     "lgbm",
 )  # the first that is there learns how likely rises are in a session; the others, where stocks stand

@@ -1,7 +1,7 @@
 """The weekly retrain: learn from what is known, prove it on what followed, replace the champion by nothing worse.
 
-1. The last ``validation_share`` of the sessions is cut into ``n_folds`` blocks; models trained on what precedes each say
-   what they think of it. The first fold holds back its own last sessions to find how long to train.
+1. The last ``validation_share`` of the sessions is cut into ``n_folds`` blocks; models trained on what precedes each
+   say what they think of it. The first fold holds back its own last sessions to find how long to train.
 2. Out of fold the weights of the blend are decided and the calibrators fitted; every figure stated is of probabilities
    calibrated on the other folds.
 3. Members are trained again on everything, for as long as the first fold found.

@@ -72,8 +72,8 @@ def _passenger(
     if loss.mean < 0 and not order.mean > 0:
         return None
     return (
-        f"the LSTM's weight is 0: with it the log-loss out of fold changes by {loss.mean:+.6f} and the AUC within session"
-        f" and volatility quintile by {-order.mean:+.5f}"
+        f"the LSTM's weight is 0: with it the log-loss out of fold changes by {loss.mean:+.6f} and the AUC within"
+        f" session and volatility quintile by {-order.mean:+.5f}"
     )
 
 
