@@ -1,7 +1,9 @@
 """Model versions: folders that never change, manifests with digests, and a pointer to the champion.
 
 models/<version>/manifest.json lists every other file of the folder with its SHA-256. A version appears by renaming
-a finished folder; the champion is one small file replaced by rename. Neither can be seen half.
+a finished folder and goes by being renamed before it is deleted; the champion is one small file replaced by rename.
+None of them can be seen half. The champion's file remembers whom it replaced, newest first: rolling back walks that way
+and never returns to what was rolled back from.
 """
 
 import hashlib
@@ -9,9 +11,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from kstock_batch.errors import ModelRefused, NoChampion
 from kstock_batch.files import disk_full_is_named, fsync, sha256, write_atomically
 
 _VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
-_BUILDING = ".building-"
+_BUILDING, _PRUNED = ".building-", ".pruned-"
+_MAX_HISTORY = 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,52 @@ class ModelVersion:
         }
 
 
+@dataclass(frozen=True)
+class ChampionPointer:
+    """What champion.json says.
+
+    Attributes
+    ----------
+    version : the one that serves
+    promoted_at : when that was decided
+    history : the versions it replaced, newest first; without those that were rolled back from
+    rolled_back_from : the version that served before, if this one came by a rollback
+    """
+
+    version: str
+    promoted_at: str
+    history: tuple[str, ...] = ()
+    rolled_back_from: str | None = None
+
+    @classmethod
+    def from_json(cls, text: str) -> "ChampionPointer":
+        """Return what ``as_json`` wrote; a file of before there was a history knows one predecessor."""
+        facts = json.loads(text)
+        previous = facts.get("previous")
+        history = facts.get("history", [previous] if previous else [])
+        back_from = facts.get("rolled_back_from")
+        return cls(str(facts["version"]), str(facts.get("promoted_at", "")), tuple(map(str, history)), back_from)
+
+    def as_json(self) -> str:
+        """Return it as the text of champion.json."""
+        return json.dumps(asdict(self) | {"previous": next(iter(self.history), None)}, indent=2)
+
+    def replaced_by(self, version: str, at: datetime) -> "ChampionPointer":
+        """Return the pointer after a promotion."""
+        if version == self.version:
+            return ChampionPointer(version, at.isoformat(), self.history)
+        older = [name for name in self.history if name not in (version, self.version)]
+        return ChampionPointer(version, at.isoformat(), (self.version, *older)[:_MAX_HISTORY])
+
+    def rolled_back_to(self, version: str, at: datetime) -> "ChampionPointer":
+        """Return the pointer after a rollback; a version that never served is placed by its age."""
+        if version in self.history:
+            older = self.history[self.history.index(version) + 1 :]
+        else:
+            older = tuple(name for name in self.history if name < version)
+        return ChampionPointer(version, at.isoformat(), older, rolled_back_from=self.version)
+
+
 class Registry:
     """The models folder."""
 
@@ -57,7 +106,7 @@ class Registry:
         """Store what ``write`` puts into an empty folder as a new version: named by time and by its files' digests."""
         building = self.folder / f"{_BUILDING}{created_at:%Y%m%dT%H%M%SZ}"
         with disk_full_is_named(self.folder):
-            self._remove_unfinished()
+            self._remove(_BUILDING)  # what killed retrains left: the store's lock says that none is at work now
             building.mkdir(parents=True)
             try:
                 write(building)
@@ -118,15 +167,18 @@ class Registry:
 
     def champion(self) -> ModelVersion:
         """Return the version that serves."""
-        pointer = self.folder / "champion.json"
-        if not pointer.exists():
+        return self.get(self.pointer().version)
+
+    def pointer(self) -> ChampionPointer:
+        """Return what champion.json says; the version it names may be gone or damaged."""
+        path = self.folder / "champion.json"
+        if not path.exists():
             raise NoChampion(f"no model has been promoted in {self.folder}", fix="run `kstock-batch retrain`")
         try:
-            version = json.loads(pointer.read_text(encoding="utf-8"))["version"]
-        except (ValueError, KeyError, TypeError) as error:
+            return ChampionPointer.from_json(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             fix = "run `kstock-batch models promote VERSION`"
-            raise ModelRefused(f"{pointer} is damaged: {error}", fix=fix) from error
-        return self.get(str(version))
+            raise ModelRefused(f"{path} is damaged: {error}", fix=fix) from error
 
     def champion_version(self) -> str | None:
         """Return the name of the version that serves, or None."""
@@ -139,9 +191,65 @@ class Registry:
         """Make ``version`` the champion once its files are found to be those that were saved."""
         chosen = self.get(version)
         require_intact(chosen)
-        pointer = {"version": version, "promoted_at": at.isoformat(), "previous": self.champion_name()}
-        write_atomically(self.folder / "champion.json", json.dumps(pointer, indent=2).encode())
+        try:
+            pointer = self.pointer().replaced_by(version, at)
+        except (NoChampion, ModelRefused):  # promoting is how a damaged pointer is mended
+            pointer = ChampionPointer(version, at.isoformat())
+        self._point(pointer)
         return chosen
+
+    def rollback(self, to: str | None = None, *, at: datetime, fingerprint: str) -> ModelVersion:
+        """Make the newest predecessor that is left the champion, or the version ``to``, once it is found whole."""
+        pointer = self.pointer()
+        target = to or next((name for name in pointer.history if (self.folder / name).is_dir()), None)
+        if target is None:
+            what = f"no predecessor of champion {pointer.version} is left in {self.folder}"
+            raise ModelRefused(what, fix="choose one of `kstock-batch models list` and promote it")
+        if target == pointer.version:
+            raise ModelRefused(f"{target} is the champion already", fix="name another version, or none, after --to")
+        chosen = self.get(target)
+        require_fingerprint(chosen, fingerprint)
+        require_intact(chosen)
+        self._point(pointer.rolled_back_to(target, at))
+        return chosen
+
+    def prunable(self, *, keep: int, fingerprint: str) -> list[str]:
+        """Return the versions older than the ``keep`` newest readable ones that no rollback needs, newest first."""
+        newest = [version.version for version in self.versions()[:keep]]
+        if len(newest) < keep:
+            return []
+        needed = self._needed(fingerprint)
+        return [name for name in self._names() if name < newest[-1] and name not in needed]
+
+    def prune(self, versions: Sequence[str]) -> None:
+        """Delete versions: each is first renamed out of sight, so that none is ever seen half."""
+        self._remove(_PRUNED)  # what a killed prune left
+        for name in versions:
+            os.replace(self.folder / name, self.folder / f"{_PRUNED}{name}")
+        fsync(self.folder)
+        self._remove(_PRUNED)
+
+    def _needed(self, fingerprint: str) -> set[str]:
+        """Return the champion, its predecessors down to the first that could serve, and what was rolled back from.
+
+        The newest predictions may still be those of the version rolled back from: publishing them again reads it.
+        """
+        try:
+            pointer = self.pointer()
+        except NoChampion:
+            return set()
+        needed = {pointer.version, *([pointer.rolled_back_from] if pointer.rolled_back_from else [])}
+        for name in pointer.history:
+            needed.add(name)
+            with suppress(ModelRefused):
+                predecessor = self.get(name)
+                require_fingerprint(predecessor, fingerprint)
+                require_intact(predecessor)
+                break
+        return needed
+
+    def _point(self, pointer: ChampionPointer) -> None:
+        write_atomically(self.folder / "champion.json", pointer.as_json().encode())
 
     def champion_name(self) -> str | None:
         """Return the version that serves; None too if it is damaged, for promoting another is how that is mended."""
@@ -150,9 +258,9 @@ class Registry:
         except ModelRefused:
             return None
 
-    def _remove_unfinished(self) -> None:
-        """Clear what killed retrains left; the store's lock says that none is at work now."""
-        for left in self.folder.glob(f"{_BUILDING}*"):
+    def _remove(self, prefix: str) -> None:
+        """Delete hidden folders that are no version yet, or no longer."""
+        for left in self.folder.glob(f"{prefix}*"):
             shutil.rmtree(left, ignore_errors=True)
 
 

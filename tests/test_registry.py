@@ -158,3 +158,157 @@ def test_what_a_killed_training_left_is_neither_listed_nor_kept(registry, versio
     assert registry.versions() == [version]
     registry.add(NOON + timedelta(days=1), FACTS, write("tree"))
     assert not left.exists()
+
+
+# Rolling back and pruning
+
+
+@pytest.fixture
+def five(registry):
+    """Five versions, promoted one after the other; oldest first."""
+    names = [registry.add(NOON + timedelta(days=n), FACTS, write(f"tree {n}")).version for n in range(5)]
+    for name in names:
+        registry.promote(name, at=NOON)
+    return names
+
+
+def roll_back(registry, to=None):
+    return registry.rollback(to, at=NOON, fingerprint="abc").version
+
+
+def test_rolling_back_walks_further_back_and_never_to_and_fro(registry, five):
+    assert [roll_back(registry) for _ in range(4)] == five[3::-1]
+    assert registry.champion().version == five[0]
+    with pytest.raises(ModelRefused, match=f"no predecessor of champion {five[0]} is left"):
+        roll_back(registry)
+
+
+def test_a_promotion_after_a_rollback_goes_on_from_there(registry, five):
+    roll_back(registry)
+    registry.promote(five[4], at=NOON)
+    assert registry.pointer().history == (five[3], five[2], five[1], five[0])
+    assert roll_back(registry) == five[3]
+
+
+def test_promoting_the_champion_again_gives_it_no_predecessor_that_is_itself(registry, five):
+    registry.promote(five[4], at=NOON)
+    assert roll_back(registry) == five[3]
+
+
+def test_one_may_roll_back_to_a_version_by_name_and_go_on_from_there(registry, five):
+    other = registry.add(NOON + timedelta(days=2, hours=1), FACTS, write("never promoted")).version
+    assert roll_back(registry, five[3]) == five[3]
+    assert roll_back(registry, other) == other
+    assert roll_back(registry) == five[2], "the newest that served before it was made"
+
+
+def test_a_pointer_without_a_history_knows_one_predecessor(registry, five):
+    def as_before(pointer):
+        del pointer["history"], pointer["rolled_back_from"]
+
+    edit_json(registry.folder / "champion.json", as_before)
+    assert roll_back(registry) == five[3]
+    with pytest.raises(ModelRefused, match="no predecessor"):
+        roll_back(registry)
+
+
+def test_the_history_is_short(registry):
+    for n in range(25):
+        registry.promote(registry.add(NOON + timedelta(days=n), FACTS, write("tree")).version, at=NOON)
+    assert len(registry.pointer().history) == 20
+
+
+@pytest.mark.parametrize("break_it", [lambda folder: flip_byte(folder / "lgbm.txt"), None])
+def test_a_version_that_could_not_serve_is_not_rolled_back_to_and_the_champion_stays(break_it, registry, five):
+    if break_it:
+        break_it(registry.folder / five[3])
+    with pytest.raises(ModelRefused, match=r"not what was saved: lgbm\.txt" if break_it else "fingerprint abc"):
+        registry.rollback(at=NOON, fingerprint="abc" if break_it else "other")
+    assert registry.champion().version == five[4]
+    if break_it:
+        assert roll_back(registry, five[2]) == five[2], "one further back may still be named"
+
+
+def test_a_damaged_champion_can_be_rolled_back_from(registry, five):
+    (registry.folder / five[4] / "manifest.json").write_text("{")
+    assert roll_back(registry) == five[3]
+
+
+@pytest.mark.parametrize("to", ["20200101T000000Z-abcdef", "../models", "/etc"])
+def test_what_is_no_version_is_not_rolled_back_to(to, registry, five):
+    with pytest.raises(ModelRefused, match="there is no model version"):
+        roll_back(registry, to)
+
+
+def test_the_champion_is_not_rolled_back_to(registry, five):
+    with pytest.raises(ModelRefused, match=f"{five[4]} is the champion already"):
+        roll_back(registry, five[4])
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(registry):
+    with pytest.raises(NoChampion):
+        roll_back(registry)
+
+
+def prune(registry, keep):
+    gone = registry.prunable(keep=keep, fingerprint="abc")
+    registry.prune(gone)
+    return gone
+
+
+def test_pruning_keeps_the_newest_the_champion_and_a_predecessor_to_roll_back_to(registry, five):
+    assert prune(registry, 1) == five[2::-1]
+    assert [v.version for v in registry.versions()] == five[:2:-1]
+    assert sorted(os.listdir(registry.folder)) == [*five[3:], "champion.json"]
+    assert roll_back(registry) == five[3]
+
+
+def test_pruning_keeps_an_old_champion_and_what_it_was_rolled_back_from(registry, five):
+    roll_back(registry, five[1])
+    later = [registry.add(NOON + timedelta(days=9 + n), FACTS, write("tree")).version for n in range(2)]
+    assert prune(registry, 2) == [five[3], five[2]]
+    assert [v.version for v in registry.versions()] == [*later[::-1], five[4], five[1], five[0]]
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_predecessor_that_could_not_serve_protects_the_next_one(damaged, registry, five):
+    if damaged:
+        flip_byte(registry.folder / five[3] / "lgbm.txt")
+        assert prune(registry, 1) == [five[1], five[0]]
+    else:
+        assert registry.prunable(keep=1, fingerprint="other") == [], "none of them could be rolled back to"
+
+
+def test_fewer_versions_than_are_to_be_kept_all_stay(registry, five):
+    assert prune(registry, 5) == prune(registry, 9) == []
+
+
+def test_versions_are_pruned_that_were_never_promoted(registry):
+    names = [registry.add(NOON + timedelta(days=n), FACTS, write("tree")).version for n in range(3)]
+    assert prune(registry, 2) == names[:1]
+
+
+def test_nothing_is_pruned_while_it_is_unknown_which_version_serves(registry, five):
+    (registry.folder / "champion.json").write_text("{")
+    with pytest.raises(ModelRefused, match=r"champion\.json is damaged"):
+        registry.prunable(keep=1, fingerprint="abc")
+
+
+def test_a_version_is_whole_or_gone_while_it_is_deleted(registry, five, monkeypatch):
+    """A prune killed while it deletes: the half version is hidden, and the next prune or retrain clears it."""
+    seen = []
+
+    def killed(folder, **_):
+        seen.append([v.version for v in registry.versions()])
+        (folder / "lgbm.txt").unlink()
+        raise KeyboardInterrupt
+
+    gone = registry.prunable(keep=3, fingerprint="abc")
+    with monkeypatch.context() as patch:
+        patch.setattr("kstock_batch.registry.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.prune(gone)
+    assert seen == [five[:1:-1]]
+    assert registry.damaged() == {}
+    prune(registry, 3)
+    assert sorted(os.listdir(registry.folder)) == [*five[2:], "champion.json"]

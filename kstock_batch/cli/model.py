@@ -1,5 +1,6 @@
 """Commands that train models and choose the one that serves."""
 
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -113,3 +114,87 @@ def promote_model(settings: Settings, version: str) -> None:
     require_fingerprint(registry.get(version), fingerprint())
     registry.promote(version, at=utc_now())
     console.result(f"{version} is champion from the next score on")
+
+
+@models.command("rollback")
+@click.option("--to", "version", help="Go back to this version.  [default: the one that served before]")
+@as_json
+@click.pass_obj
+def roll_back(settings: Settings, version: str | None, as_json: bool) -> None:
+    """Make the version that served before the champion again; it takes effect at the next score.
+
+    Each further rollback goes one version further back. A version that is damaged, or learnt other features, is
+    refused and the champion stays.
+
+    \b
+    Examples:
+      kstock-batch models rollback
+      kstock-batch models rollback --to 20240621T083000Z-1f3a9c
+    """
+    from kstock_batch.market.contract import fingerprint
+    from kstock_batch.registry import Registry
+
+    registry = Registry(settings.models)
+    chosen = registry.rollback(version, at=utc_now(), fingerprint=fingerprint())
+    pointer = registry.pointer()
+    if as_json:
+        console.document(asdict(pointer))
+        return
+    before = f"a further rollback goes to {pointer.history[0]}" if pointer.history else "it has no predecessor"
+    console.result(f"{chosen.version} instead of {pointer.rolled_back_from} from the next score on; {before}")
+
+
+@models.command("prune")
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the newest versions to keep.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@as_json
+@click.pass_obj
+def prune_models(settings: Settings, keep: int, dry_run: bool, as_json: bool) -> None:
+    """Delete old versions, but never the champion nor what a rollback needs.
+
+    \b
+    Examples:
+      kstock-batch models prune --keep 10 --dry-run
+      kstock-batch models prune --keep 10
+    """
+    from kstock_batch.market.contract import fingerprint
+    from kstock_batch.registry import Registry
+
+    registry = Registry(settings.models)
+    gone = registry.prunable(keep=keep, fingerprint=fingerprint())
+    if not dry_run:
+        registry.prune(gone)
+    if as_json:
+        console.document({"deleted": gone, "dry_run": dry_run})
+        return
+    for name in gone:
+        console.text(f"{name}\n")
+    console.result(f"{'would delete' if dry_run else 'deleted'} {len(gone)} versions in {settings.models}")
+
+
+@models.command("compare")
+@click.argument("first")
+@click.argument("second")
+@as_json
+@click.pass_obj
+def compare_models(settings: Settings, first: str, second: str, as_json: bool) -> None:
+    """Compare the blends of two versions: their metrics, and their probabilities on the rows both were judged on.
+
+    Differences on common rows have 90 % intervals from drawing blocks of sessions; positive means that FIRST is worse.
+
+    \b
+    Example:
+      kstock-batch models compare 20240628T083000Z-1f3a9c 20240621T083000Z-7be01d
+    """
+    from kstock_batch.registry import Registry
+    from kstock_batch.training.comparison import compare
+
+    registry = Registry(settings.models)
+    found = compare(registry.get(first), registry.get(second))
+    if as_json:
+        console.document(found.as_json())
+        return
+    console.table("blend out of sample, each on the sessions it was judged on", found.metric_rows())
+    if found.differences:
+        console.table(f"{first} less {second}, positive is worse", found.difference_rows(), decimals=5)
+    console.result(found.sentence)

@@ -116,11 +116,11 @@ def auc_by_session(p: Floats, y: Floats, session: Integers) -> float:
 def volatility_cell(session: Integers, atr_pct: Floats) -> Integers:
     """Return which session and volatility quintile each row (N,) lies in, as session · 5 + quintile.
 
-    Quintiles are pairs of deciles of the ordinal rank of ``atr_pct`` within the session: equal values are told
-    apart by the order of the rows, so that a session of equal values still has five cells.
+    Quintiles are those of the ordinal rank of ``atr_pct`` within the session: equal values are told apart by the
+    order of the rows, so that a session of equal values still has five cells.
     """
     position, n = _position_in_session(session, _order_within(session, np.argsort(atr_pct, kind="stable")))
-    cell: Integers = session * QUINTILES + position * 10 // n // 2
+    cell: Integers = session * QUINTILES + position * QUINTILES // n
     return cell
 
 
