@@ -38,6 +38,9 @@ class Examples:
     """Rows to learn from: ``ends`` are row numbers into ``inputs``, each the last bar of a full window.
 
     ``label`` is (N,) float32 in {0, 1}; ``sequence_ends``/``sequence_label`` are the LSTM's thinner sample of them.
+
+    ``sequence_offset`` (float32, as long as they are) is added to the LSTM's logits inside its loss and never when it
+    predicts: with the log-odds of each session's rate, it learns how a window deviates from its session.
     """
 
     inputs: Inputs
@@ -45,6 +48,7 @@ class Examples:
     label: FloatRows
     sequence_ends: RowNumbers
     sequence_label: FloatRows
+    sequence_offset: FloatRows | None = None
 
 
 class Member(Protocol):

@@ -89,7 +89,7 @@ def fit_members(
         scratch=settings.warehouse / "scratch",
         seed=settings.seed,
         threads=settings.threads,
-        on_epoch=lambda epoch: advance(f"LSTM, epoch {epoch} done"),
+        on_epoch=lambda epoch, *_: advance(f"LSTM, epoch {epoch} done"),
         **given,
     )
     return {"lgbm": lgbm, "xgb": xgb, "lstm": lstm}
