@@ -11,8 +11,11 @@ import torch
 
 from kstock_batch.errors import ModelRefused, NotEnoughHistory
 from kstock_batch.features.windows import gather
-from kstock_batch.learners.lstm import CHUNK, INPUT_SCALE, LstmMember
-from kstock_batch.learners.lstm_training import Epoch, Recipe, Sample, StockLSTM, Trained, split_by_session, train
+from kstock_batch.learners.lstm import CHUNK, LstmMember
+from kstock_batch.learners.lstm_network import StockLSTM
+from kstock_batch.learners.lstm_sample import Sample, split_by_session
+from kstock_batch.learners.lstm_scaler import Scaler
+from kstock_batch.learners.lstm_training import Epoch, Recipe, Trained, train
 from kstock_batch.market.contract import FEATURE_NAMES
 from test_inputs import problem
 
@@ -36,6 +39,15 @@ def few(examples, n=200):
     chosen = np.linspace(0, len(examples.sequence_ends) - 1, n).astype(int)
     ends, label = examples.sequence_ends[chosen], examples.sequence_label[chosen]
     return replace(examples, sequence_ends=ends, sequence_label=label)
+
+
+def sample_of(examples, n):
+    """The LSTM's first ``n`` windows."""
+    return Sample.of(examples).part(np.arange(n))
+
+
+def logit(p):
+    return np.log(p / (1 - p))
 
 
 def digest(member):
@@ -73,7 +85,7 @@ def test_scoring_in_numpy_equals_torch(planted, member):
     network = StockLSTM()
     network.load_state_dict({name: torch.from_numpy(weight) for name, weight in member.weights.items()})
     network.eval()
-    windows = gather(planted.examples.inputs.sequence, ends) * np.float32(INPUT_SCALE)
+    windows = member.scaler.apply(gather(planted.examples.inputs.sequence, ends))
     with torch.inference_mode():
         expected = torch.sigmoid(network(torch.from_numpy(windows))).numpy()
     p = member.predict(planted.examples.inputs, ends)
@@ -115,6 +127,56 @@ def test_the_same_data_and_seed_give_the_same_bytes(small, tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
         fit(small, epochs=2).save(folder)
     assert (tmp_path / "one/lstm.safetensors").read_bytes() == (tmp_path / "two/lstm.safetensors").read_bytes()
+
+
+def test_the_number_of_threads_changes_no_byte(planted, tmp_path):
+    some = few(planted.examples, 3000)  # batches of 150: three shards, the last of them smaller
+    for threads in (1, 2, 3):
+        (tmp_path / str(threads)).mkdir()
+        fit(some, threads=threads, stop_early=True).save(tmp_path / str(threads))
+    assert len({(tmp_path / str(threads) / "lstm.safetensors").read_bytes() for threads in (1, 2, 3)}) == 1
+
+
+def test_a_batch_in_shards_has_the_gradient_of_the_whole(planted):
+    sample = sample_of(planted.examples, 128)
+    options = {"epochs": 3, "seed": 1, "threads": 2}
+
+    def weights(shard_size):
+        with pytest.MonkeyPatch.context() as patch:  # masks differ with the shards, so there are none here
+            patch.setattr(StockLSTM, "draw_masks", lambda self, n, random: (torch.ones(20, n, 64), torch.ones(n, 64)))
+            return train(sample, None, recipe=Recipe(shard_size=shard_size), **options).weights
+
+    whole, shards = weights(128), weights(10)
+    for name, weight in whole.items():
+        np.testing.assert_allclose(shards[name], weight, atol=1e-5)
+
+
+def test_dropout_keeps_four_fifths_at_a_mean_of_one_anew_for_every_step():
+    network = StockLSTM()
+    between, before_head = network.draw_masks(500, np.random.default_rng(1))
+    assert (between.shape, before_head.shape) == ((20, 500, 64), (500, 64))
+    assert between.dtype == torch.float32
+    assert between.unique().tolist() == pytest.approx([0, 1.25], abs=1e-4)
+    assert between.mean().item() == pytest.approx(1, abs=0.005)
+    assert between.mean(dim=(1, 2)).std() > 0
+    assert not torch.equal(before_head, network.draw_masks(500, np.random.default_rng(2))[1])
+
+
+def test_masks_of_ones_give_what_torch_gives_without_dropout():
+    network = StockLSTM().eval()
+    windows = torch.randn(7, 20, 30)
+    with torch.inference_mode():
+        expected = network(windows)
+        found = network(windows, (torch.ones(20, 7, 64), torch.ones(7, 64)))
+        silenced = network(windows, (torch.ones(20, 7, 64), torch.zeros(7, 64)))
+    torch.testing.assert_close(found, expected)
+    assert silenced.tolist() == [network.head.bias.item()] * 7
+
+
+def test_masks_reach_the_network_in_training(small, monkeypatch):
+    before = digest(fit(small))
+    monkeypatch.setattr(StockLSTM, "draw_masks", lambda self, n, random: (torch.ones(20, n, 64), torch.ones(n, 64)))
+    assert digest(fit(small)) != before
 
 
 def test_another_seed_gives_another_model(small):
@@ -189,14 +251,14 @@ def test_the_epoch_with_the_least_validation_loss_is_kept(planted, member):
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(planted):
-    values = planted.examples.inputs.sequence
-    ends, label = planted.examples.sequence_ends[:300], planted.examples.sequence_label[:300]
-    contrary = Sample(values, ends, 1 - label)  # the better it learns, the worse it is judged
+    sample = sample_of(planted.examples, 300)
+    contrary = replace(sample, label=1 - sample.label)  # the better it learns, the worse it is judged
     options = {"seed": 1, "threads": 1, "recipe": Recipe(learning_rate=0.01)}
-    stopped = train(Sample(values, ends, label), contrary, epochs=20, **options)
+    stopped = train(sample, contrary, epochs=20, **options)
+    assert stopped.stopped_by == "patience"
     assert stopped.best_epoch < len(stopped.epochs) == stopped.best_epoch + stopped.recipe.stop_patience
     rates = [epoch.learning_rate for epoch in stopped.epochs[: stopped.best_epoch]]
-    again = train(Sample(values, ends, label), None, epochs=len(rates), learning_rates=rates, **options)
+    again = train(sample, None, epochs=len(rates), learning_rates=rates, **options)
     for name, weight in stopped.weights.items():
         np.testing.assert_array_equal(weight, again.weights[name])
     assert stopped.epochs[-1].learning_rate < stopped.epochs[0].learning_rate
@@ -205,6 +267,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(planted):
 def test_without_early_stop_all_epochs_run_on_all_windows(small):
     refitted = fit(small, epochs=3)
     assert refitted.best_epoch == 3
+    assert refitted.facts["stopped_by"] == "epochs"
     assert refitted.card()["n_windows"] == len(small.sequence_ends)
     assert [epoch["validation_loss"] for epoch in refitted.facts["history"]] == [None] * 3
 
@@ -218,8 +281,9 @@ def test_progress_is_told_once_per_epoch(small):
 
 def test_learning_rates_are_those_of_the_epochs_kept():
     epochs = tuple(Epoch(0.5, 0.5, rate) for rate in (1e-3, 1e-3, 5e-4, 2.5e-4))
-    facts = Trained({}, epochs, best_epoch=3, n_windows=9, recipe=Recipe()).facts()
-    assert LstmMember({}, INPUT_SCALE, facts).learning_rates == (1e-3, 1e-3, 5e-4)
+    scaler = Scaler(np.zeros(30, dtype=np.float32), np.ones(30, dtype=np.float32))
+    facts = Trained({}, scaler, epochs, best_epoch=3, stopped_by="epochs", n_windows=9, recipe=Recipe()).facts()
+    assert LstmMember({}, scaler, facts).learning_rates == (1e-3, 1e-3, 5e-4)
 
 
 def test_validation_is_the_last_sessions_and_a_purge_lies_before_them():
@@ -258,3 +322,78 @@ def test_a_column_that_was_silent_in_training_says_nothing_when_it_comes_alive(s
     ends = small.sequence_ends[:50]
     before = member.predict(replace(small.inputs, sequence=sequence), ends)
     assert member.predict(replace(small.inputs, sequence=alive), ends).tolist() == before.tolist()
+
+
+def test_an_offset_of_zero_is_no_offset(small, tmp_path):
+    zero = replace(small, sequence_offset=np.zeros(len(small.sequence_ends), dtype=np.float32))
+    assert digest(fit(zero, stop_early=True)) == digest(fit(small, stop_early=True))
+
+
+def test_with_each_sessions_rate_as_offset_only_the_deviation_from_it_is_learnt(planted):
+    rng = np.random.default_rng(4)
+    examples = planted.examples
+    session = examples.inputs.session[examples.sequence_ends]
+    rate = np.where(session % 2, 0.8, 0.1)
+    offset = logit(rate).astype(np.float32)
+    noise = (rng.random(len(rate)) < rate).astype(np.float32)
+    chance = replace(examples, sequence_label=noise, sequence_offset=offset)
+    member = fit(chance, epochs=1, stop_early=True)
+    said = logit(member.predict(examples.inputs, examples.sequence_ends))
+    assert abs(said).mean() < 0.15, "the offset explains everything, so the network itself has nothing to say"
+    best = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)).mean()
+    epoch = member.facts["history"][0]
+    assert epoch["train_loss"] == pytest.approx(best, abs=0.05)
+    assert epoch["validation_loss"] == pytest.approx(best, abs=0.05), "validation adds the offset too"
+    without = fit(replace(chance, sequence_offset=None), epochs=1, stop_early=True)
+    assert without.facts["history"][0]["validation_loss"] > best + 0.1
+
+
+@pytest.mark.parametrize("offset", [None, 2.0])
+def test_the_first_prediction_is_the_base_rate_the_offsets_leave_to_explain(small, offset):
+    label = (np.arange(len(small.sequence_ends)) % 4 == 0).astype(np.float32)
+    given = None if offset is None else np.full(len(label), offset, dtype=np.float32)
+    member = fit(replace(small, sequence_label=label, sequence_offset=given), learning_rates=[0.0])
+    said = member.weights["head.bias"][0]
+    assert said == pytest.approx(logit(0.25) - (offset or 0), abs=1e-5)
+
+
+def test_a_budget_ends_training_after_a_step_with_what_there_is(planted):
+    told = []
+    member = fit(planted.examples, epochs=50, stop_early=True, budget_s=0.0, on_epoch=lambda *what: told.append(what))
+    assert member.facts["stopped_by"] == "budget"
+    assert member.best_epoch == len(member.facts["history"]) == len(told) == 1
+    assert told[0][2] == member.facts["history"][0]["validation_loss"] is not None
+    assert np.isfinite(member.predict(planted.examples.inputs, planted.later_ends)).all()
+
+
+def test_a_budget_that_ends_between_epochs_ends_training_there(small, monkeypatch):
+    now = iter([0.0, *[1.0] * (len(small.sequence_ends) // 32), 99.0])  # begun; after each step but the last; the end
+    monkeypatch.setattr("kstock_batch.learners.lstm_training.monotonic", lambda: next(now))
+    member = fit(small, epochs=9, budget_s=10.0)
+    assert (member.facts["stopped_by"], member.best_epoch) == ("budget", 1)
+
+
+def test_a_budget_that_suffices_changes_nothing(small):
+    assert digest(fit(small, epochs=2, budget_s=600.0)) == digest(fit(small, epochs=2))
+
+
+def test_a_file_of_before_the_scaler_was_stored_is_refused_by_name(member, tmp_path):
+    old = safetensors.numpy.save(dict(member.weights), {"kstock": json.dumps({"input_scale": 3.46, "facts": {}})})
+    (tmp_path / "lstm.safetensors").write_bytes(old)
+    with pytest.raises(ModelRefused, match=r"lstm\.safetensors cannot be read: 'scaler.mean'\n.*retrain"):
+        LstmMember.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("std", "reason"),
+    [
+        (np.ones(29, dtype=np.float32), r"a scaler std of shape \(29,\), float32; it reads 30"),
+        (np.ones(30), r"a scaler std of shape \(30,\), float64"),
+        (np.full(30, np.nan, dtype=np.float32), "a scaler std that is NaN, infinite or negative"),
+        (np.full(30, -1, dtype=np.float32), "a scaler std that is NaN, infinite or negative"),
+    ],
+)
+def test_an_unsound_scale_is_refused_naming_file_and_values(member, tmp_path, std, reason):
+    replace(member, scaler=replace(member.scaler, std=std)).save(tmp_path)
+    with pytest.raises(ModelRefused, match=rf"lstm\.safetensors has {reason}"):
+        LstmMember.load(tmp_path)

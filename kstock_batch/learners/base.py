@@ -36,23 +36,25 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to learn from: ``ends`` are row numbers into ``inputs``, each the last bar of a full window.
+    """Rows to learn from: row numbers into ``inputs``, each the last bar of a full window.
+
+    An offset says how far the rate of rises of the window's session lies from the mean, in log-odds: what a member that
+    learns a stock's standing starts from, in its loss and never when it predicts. None = from nowhere in particular.
 
     Attributes
     ----------
     inputs : what models see of every row
-    ends, label, offset : (N,) window ends, float32 outcomes in {0, 1}, and how far the rate of rises of the window's
-        session lies from the mean, in log-odds: what a member that learns a stock's standing starts from
+    ends, label, offset : (N,) window ends, float32 outcomes in {0, 1}, float32 offsets
     sequence_ends, sequence_label, sequence_offset : the LSTM's thinner sample of them
     """
 
     inputs: Inputs
     ends: RowNumbers
     label: FloatRows
-    offset: FloatRows
     sequence_ends: RowNumbers
     sequence_label: FloatRows
-    sequence_offset: FloatRows
+    sequence_offset: FloatRows | None = None
+    offset: FloatRows | None = None
 
 
 class Member(Protocol):
@@ -63,6 +65,9 @@ class Member(Protocol):
 
     def margin(self, inputs: Inputs, ends: RowNumbers) -> Margins:
         """Return log-odds of shape (N,) for the windows ending on rows ``ends``: what they rank, not yet how likely."""
+
+    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
+        """Return the same as uncalibrated probabilities (N,)."""
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/``file_name``; no pickle."""

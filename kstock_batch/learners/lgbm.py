@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import lightgbm as lgb
 import numpy as np
+from numpy.typing import NDArray
 
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import RowNumbers
@@ -19,9 +20,9 @@ from kstock_batch.learners.inputs import require_columns
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves.
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
-    "learning_rate": 0.03,
+    "learning_rate": 0.02,
     "num_leaves": 31,
-    "feature_fraction": 0.7,
+    "feature_fraction": 0.3,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "lambda_l2": 10.0,
@@ -62,7 +63,8 @@ class LgbmMember:
         watched: dict[str, Any] = {}
         if validation is not None:
             session = validation.inputs.session[validation.ends]
-            offset = 0.0 if recipe.learns_level else validation.offset.astype(np.float64)
+            offset = _start(validation, recipe)
+            offset = np.zeros(len(session)) if offset is None else offset
 
             def within(margin: Any, _: Any) -> tuple[str, float, bool]:
                 return "loss in sessions", loss_in_sessions(margin + offset, validation.label, session), False
@@ -135,12 +137,17 @@ def _dataset(
     return lgb.Dataset(
         inputs.tabular[examples.ends],
         label=examples.label,
-        init_score=None if recipe.learns_level else examples.offset.astype(np.float64),
+        init_score=_start(examples, recipe),
         feature_name=list(inputs.tabular_names),
         categorical_feature=list(inputs.categorical),
         params=dict(parameters),
         reference=reference,
     )
+
+
+def _start(examples: Examples, recipe: BoostingRecipe) -> NDArray[np.float64] | None:
+    """Return the log-odds at which each row starts, None where the outcomes are learnt as they are."""
+    return None if recipe.learns_level or examples.offset is None else examples.offset.astype(np.float64)
 
 
 def _watch(progress: Progress) -> Callable[[lgb.callback.CallbackEnv], None]:

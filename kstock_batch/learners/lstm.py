@@ -1,10 +1,10 @@
 """The LSTM member: trained in torch, scored in numpy, because importing torch takes longer than scoring the market."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import safetensors.numpy
@@ -13,15 +13,17 @@ from safetensors import SafetensorError, safe_open
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import FloatRows, RowNumbers, gather
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.base import Examples, Inputs, Probabilities
+from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
+from kstock_batch.learners.calibration import sigmoid
+from kstock_batch.learners.lstm_sample import Sample, split_by_session
+from kstock_batch.learners.lstm_scaler import Scaler
 
-if TYPE_CHECKING:
-    from kstock_batch.learners.lstm_training import OnEpoch
-
-INPUT_SCALE = float(np.sqrt(12))  # ranks uniform on -0.5 … 0.5 to unit variance
 CHUNK = 256  # windows scored at once: their gates stay in the processor's cache
 
 Weights = Mapping[str, FloatRows]
+OnEpoch = Callable[[int, float, float | None], None]
+
+_MEAN, _STD = "scaler.mean", "scaler.std"  # beside the weights in the file
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class LstmMember:
     Attributes
     ----------
     weights : name of torch's state dict -> float32
-    input_scale : what ranks are multiplied by before the network reads them
+    scaler : the scale on which the network reads its columns
     facts : how it was trained: JSON values
     """
 
@@ -39,7 +41,7 @@ class LstmMember:
     file_name: ClassVar[str] = "lstm.safetensors"
 
     weights: Weights
-    input_scale: float
+    scaler: Scaler
     facts: Mapping[str, Any]
 
     @classmethod
@@ -53,25 +55,28 @@ class LstmMember:
         stop_early: bool = True,
         validation_share: float = 0.15,
         learning_rates: Sequence[float] | None = None,
-        on_epoch: "OnEpoch | None" = None,
+        on_epoch: OnEpoch | None = None,
+        budget_s: float | None = None,
+        device: str = "cpu",
     ) -> Self:
         """Return the member trained on ``examples.sequence_ends``.
 
         Parameters
         ----------
         epochs : at most so many with ``stop_early``, exactly so many without
+        threads : how many cores to use; the member is the same to the byte whatever their number
         stop_early : hold out the last ``validation_share`` of the sessions and keep the epoch that does best there
         learning_rates : rate of each epoch; a refit passes the ``learning_rates`` of the run with validation
         on_epoch : called with (epoch from 1, training loss, validation loss or None)
+        budget_s : seconds after which training stops, with the best so far; facts then say ``stopped_by`` "budget"
+        device : "cpu", "cuda", "mps", or "auto" for cuda where there is one
         """
         from kstock_batch.learners import lstm_training
 
-        values = examples.inputs.sequence * np.float32(INPUT_SCALE)
-        sample = lstm_training.Sample(values, examples.sequence_ends, examples.sequence_label)
-        validation = None
+        sample, validation = Sample.of(examples), None
         if stop_early:
             session = examples.inputs.session[examples.sequence_ends]
-            past, recent = lstm_training.split_by_session(session, validation_share)
+            past, recent = split_by_session(session, validation_share)
             sample, validation = sample.part(past), sample.part(recent)
         trained = lstm_training.train(
             sample,
@@ -81,9 +86,17 @@ class LstmMember:
             threads=threads,
             learning_rates=learning_rates,
             on_epoch=on_epoch,
+            budget_s=budget_s,
+            device=device,
         )
-        _require_sound(trained.weights, "the LSTM just trained")
-        return cls(_without_silent_columns(trained.weights, examples), INPUT_SCALE, trained.facts())
+        return cls.sound(trained.weights, trained.scaler, trained.facts(), "the LSTM just trained")
+
+    @classmethod
+    def sound(cls, weights: Weights, scaler: Scaler, facts: Mapping[str, Any], where: str) -> Self:
+        """Return the member, or refuse what is not one, naming ``where`` it came from."""
+        _require_sound(weights, where)
+        _require_scaler(scaler, sizes(weights)[0], where)
+        return cls(weights, scaler, facts)
 
     @property
     def best_epoch(self) -> int:
@@ -95,24 +108,29 @@ class LstmMember:
         """Learning rate of each of those epochs, for a refit that follows them."""
         return tuple(float(epoch["learning_rate"]) for epoch in self.facts["history"][: self.best_epoch])
 
-    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
-        """Return uncalibrated probabilities of shape (N,) for the windows ending on rows ``ends``."""
-        if inputs.sequence.shape[1] != _sizes(self.weights)[0]:
+    def margin(self, inputs: Inputs, ends: RowNumbers) -> Margins:
+        """Return log-odds of shape (N,) for the windows ending on rows ``ends``."""
+        if inputs.sequence.shape[1] != sizes(self.weights)[0]:
             raise ModelRefused(
-                f"the LSTM reads {_sizes(self.weights)[0]} columns, the inputs have {inputs.sequence.shape[1]}",
+                f"the LSTM reads {sizes(self.weights)[0]} columns, the inputs have {inputs.sequence.shape[1]}",
                 fix="score with the features this model was trained on, or retrain",
             )
         logits = np.empty(len(ends), dtype=np.float64)
         for start in range(0, len(ends), CHUNK):
-            windows = gather(inputs.sequence, ends[start : start + CHUNK]) * np.float32(self.input_scale)
-            logits[start : start + CHUNK] = forward(self.weights, windows)
-        return 0.5 * (np.tanh(0.5 * logits) + 1)  # the sigmoid, without its overflow
+            windows = gather(inputs.sequence, ends[start : start + CHUNK])
+            logits[start : start + CHUNK] = forward(self.weights, self.scaler.apply(windows))
+        return logits
+
+    def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
+        """Return uncalibrated probabilities of shape (N,) for the windows ending on rows ``ends``."""
+        return sigmoid(self.margin(inputs, ends))
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/lstm.safetensors."""
+        tensors = {**self.weights, _MEAN: self.scaler.mean, _STD: self.scaler.std}
         # One metadata key: safetensors writes several in an order that differs from run to run.
-        card = json.dumps({"input_scale": self.input_scale, "facts": dict(self.facts)}, sort_keys=True)
-        write_atomically(folder / self.file_name, safetensors.numpy.save(dict(self.weights), {"kstock": card}))
+        card = json.dumps({"facts": dict(self.facts)}, sort_keys=True)
+        write_atomically(folder / self.file_name, safetensors.numpy.save(tensors, {"kstock": card}))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -120,25 +138,30 @@ class LstmMember:
         path = folder / cls.file_name
         try:
             with safe_open(path, framework="numpy") as file:
-                weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
+                tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
                 card = json.loads((file.metadata() or {})["kstock"])
+            scaler = Scaler(tensors.pop(_MEAN), tensors.pop(_STD))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise _refused(str(path), f"cannot be read: {error}") from error
-        _require_sound(weights, str(path))
-        return cls(weights, float(card["input_scale"]), card["facts"])
+            raise refused(str(path), f"cannot be read: {error}") from error
+        return cls.sound(tensors, scaler, card["facts"], str(path))
 
     def card(self) -> dict[str, Any]:
         """Return sizes, recipe and losses per epoch."""
-        input_size, hidden_size, num_layers = _sizes(self.weights)
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        n_parameters = sum(int(weight.size) for weight in self.weights.values())
-        return {**sizes, "n_parameters": n_parameters, "input_scale": self.input_scale, **self.facts}
+        input_size, hidden_size, num_layers = sizes(self.weights)
+        return {
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "n_parameters": sum(int(weight.size) for weight in self.weights.values()),
+            "n_constant_columns": int((self.scaler.std == 0).sum()),
+            **self.facts,
+        }
 
 
 def forward(weights: Weights, windows: FloatRows) -> FloatRows:
     """Return logits of shape (N,) for scaled ``windows`` (N, T, F): what ``StockLSTM`` computes in eval mode."""
     states = np.ascontiguousarray(windows.swapaxes(0, 1))  # (T, N, F)
-    for layer in range(_sizes(weights)[2]):
+    for layer in range(sizes(weights)[2]):
         states = _layer(weights, layer, states)  # (T, N, H)
     hidden = np.tanh(states @ weights["attention.weight"].T + weights["attention.bias"])
     scores = hidden @ weights["attention_score.weight"][0]  # (T, N)
@@ -147,17 +170,6 @@ def forward(weights: Weights, windows: FloatRows) -> FloatRows:
     context = np.einsum("tn,tnh->nh", attention, states)  # (N, H)
     logits: FloatRows = context @ weights["head.weight"][0] + weights["head.bias"]
     return logits
-
-
-def _without_silent_columns(weights: Weights, examples: Examples) -> Weights:
-    """Return ``weights`` that do not read columns which were 0 throughout training.
-
-    No gradient ever touched what reads them, so they hold the noise they began with: a source that appears later
-    (flows, a policy year) would be answered with that noise.
-    """
-    is_silent = ~examples.inputs.sequence[examples.sequence_ends].any(axis=0)  # (F,)
-    first = np.where(is_silent, np.float32(0), weights["lstm.weight_ih_l0"])  # (4 H, F)
-    return {**weights, "lstm.weight_ih_l0": first.astype(np.float32)}
 
 
 def _layer(weights: Weights, layer: int, below: FloatRows) -> FloatRows:
@@ -180,7 +192,7 @@ def _layer(weights: Weights, layer: int, below: FloatRows) -> FloatRows:
     return states
 
 
-def _sizes(weights: Weights) -> tuple[int, int, int]:
+def sizes(weights: Weights) -> tuple[int, int, int]:
     """Return input size, hidden size and number of layers."""
     gates, input_size = weights["lstm.weight_ih_l0"].shape
     return input_size, gates // 4, sum(name.startswith("lstm.weight_ih_l") for name in weights)
@@ -205,18 +217,27 @@ def _expected_shapes(input_size: int, size: int, num_layers: int) -> dict[str, t
 def _require_sound(weights: Weights, where: str) -> None:
     """Refuse weights that are not those of a StockLSTM, or that are not numbers."""
     if "lstm.weight_ih_l0" not in weights or weights["lstm.weight_ih_l0"].ndim != 2:
-        raise _refused(where, f"has no weights of an LSTM, only {sorted(weights)[:5]}")
-    expected = _expected_shapes(*_sizes(weights))
+        raise refused(where, f"has no weights of an LSTM, only {sorted(weights)[:5]}")
+    expected = _expected_shapes(*sizes(weights))
     if wrong := sorted(
         name
         for name in expected.keys() | weights.keys()
         if name not in weights or weights[name].shape != expected.get(name) or weights[name].dtype != np.float32
     ):
-        raise _refused(where, f"has weights that are missing, unknown or of another shape: {wrong[:5]}")
+        raise refused(where, f"has weights that are missing, unknown or of another shape: {wrong[:5]}")
     if broken := sorted(name for name, weight in weights.items() if not np.isfinite(weight).all()):
-        raise _refused(where, f"has weights that are NaN or infinite: {broken[:5]}")
+        raise refused(where, f"has weights that are NaN or infinite: {broken[:5]}")
 
 
-def _refused(where: str, what: str) -> ModelRefused:
+def _require_scaler(scaler: Scaler, input_size: int, where: str) -> None:
+    """Refuse a scale that is not one of the network's columns."""
+    for name, values in (("mean", scaler.mean), ("std", scaler.std)):
+        if values.shape != (input_size,) or values.dtype != np.float32:
+            raise refused(where, f"has a scaler {name} of shape {values.shape}, {values.dtype}; it reads {input_size}")
+        if not np.isfinite(values).all() or (name == "std" and (values < 0).any()):
+            raise refused(where, f"has a scaler {name} that is NaN, infinite or negative")
+
+
+def refused(where: str, what: str) -> ModelRefused:
     """Return the error for a file or network that cannot be used."""
     return ModelRefused(f"{where} {what}", fix="promote another with `kstock-batch models promote VERSION`, or retrain")

@@ -10,21 +10,25 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kstock_batch.errors import KStockError, NotEnoughHistory
+from kstock_batch.errors import ConfigError, KStockError, ModelRefused, NotEnoughHistory
 from kstock_batch.files import disk_full_is_named
 from kstock_batch.learners.base import Examples, Inputs
-from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.learners.lstm import LstmMember, OnEpoch
 
 _PREFIX = "lstm-"
 _TOLD = "told: "
-_ARRAYS = ("sequence", "session", "ends", "label")
+_OFFSET = "offset.npy"
+_REFUSALS: Mapping[str, type[KStockError]] = {
+    kind.__name__: kind for kind in (ConfigError, ModelRefused, NotEnoughHistory)
+}
 
 
 def fit_apart(
@@ -36,18 +40,27 @@ def fit_apart(
     threads: int,
     stop_early: bool = True,
     learning_rates: Sequence[float] | None = None,
-    on_epoch: Callable[[int], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda *_: None,
+    budget_s: float | None = None,
+    device: str = "cpu",
 ) -> LstmMember:
     """Return what ``LstmMember.fit`` returns for the same arguments; ``scratch`` is a folder for the arrays."""
     for left in scratch.glob(f"{_PREFIX}*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
-    options = {"epochs": epochs, "seed": seed, "threads": threads, "stop_early": stop_early}
+    order = {
+        "epochs": epochs,
+        "seed": seed,
+        "threads": threads,
+        "stop_early": stop_early,
+        "learning_rates": None if learning_rates is None else list(learning_rates),
+        "budget_s": budget_s,
+        "device": device,
+    }
     with disk_full_is_named(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=scratch, prefix=_PREFIX) as name:
             folder = Path(name)
             _hand_over(examples, folder)
-            order = {**options, "learning_rates": None if learning_rates is None else list(learning_rates)}
             (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
             _run(folder, on_epoch)
             return LstmMember.load(folder)
@@ -55,13 +68,21 @@ def fit_apart(
 
 def train_in(folder: Path, say: Callable[[dict[str, Any]], None]) -> None:
     """Train from the arrays and the order in ``folder`` and leave the member there: what the other process does."""
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
+    offset = _array(folder, _OFFSET) if (folder / _OFFSET).exists() else None
     nothing = np.empty((0, 0), dtype=np.float32)
-    inputs = Inputs(nothing, (), (), np.asarray(arrays["sequence"]), np.asarray(arrays["session"]))
-    ends, label = np.asarray(arrays["ends"]), np.asarray(arrays["label"])
-    examples = Examples(inputs, ends, label, ends, label)
-    LstmMember.fit(examples, on_epoch=lambda epoch, *_: say({"epoch": epoch}), **order).save(folder)
+    inputs = Inputs(nothing, (), (), _array(folder, "sequence.npy"), _array(folder, "session.npy"))
+    ends, label = _array(folder, "ends.npy"), _array(folder, "label.npy")
+    examples = Examples(inputs, ends, label, ends, label, offset)
+
+    def tell(epoch: int, train_loss: float, validation_loss: float | None) -> None:
+        say({"epoch": epoch, "train_loss": train_loss, "validation_loss": validation_loss})
+
+    LstmMember.fit(examples, on_epoch=tell, **order).save(folder)
+
+
+def _array(folder: Path, name: str) -> NDArray[Any]:
+    return np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
 
 
 def _hand_over(examples: Examples, folder: Path) -> None:
@@ -69,9 +90,11 @@ def _hand_over(examples: Examples, folder: Path) -> None:
     np.save(folder / "session.npy", examples.inputs.session, allow_pickle=False)
     np.save(folder / "ends.npy", examples.sequence_ends, allow_pickle=False)
     np.save(folder / "label.npy", examples.sequence_label, allow_pickle=False)
+    if examples.sequence_offset is not None:
+        np.save(folder / _OFFSET, examples.sequence_offset, allow_pickle=False)
 
 
-def _run(folder: Path, on_epoch: Callable[[int], None]) -> None:
+def _run(folder: Path, on_epoch: OnEpoch) -> None:
     command = [sys.executable, "-m", __name__, str(folder)]
     log = folder / "stderr.txt"
     # The child must find this very package, also where it is not installed but on the path.
@@ -94,15 +117,15 @@ def _run(folder: Path, on_epoch: Callable[[int], None]) -> None:
         )
 
 
-def _listen(child: "subprocess.Popen[str]", on_epoch: Callable[[int], None]) -> None:
+def _listen(child: "subprocess.Popen[str]", on_epoch: OnEpoch) -> None:
     assert child.stdout is not None
     for line in child.stdout:
         if not line.startswith(_TOLD):  # whatever a library may print
             continue
         told = json.loads(line.removeprefix(_TOLD))
         if "refused" in told:
-            raise NotEnoughHistory(told["refused"], fix=told["fix"])
-        on_epoch(told["epoch"])
+            raise _REFUSALS.get(told["kind"], KStockError)(told["refused"], fix=told["fix"])
+        on_epoch(told["epoch"], told["train_loss"], told["validation_loss"])
 
 
 def _main(folder: Path) -> None:
@@ -113,7 +136,7 @@ def _main(folder: Path) -> None:
     try:
         train_in(folder, say)
     except KStockError as error:
-        say({"refused": error.what, "fix": error.fix})
+        say({"refused": error.what, "fix": error.fix, "kind": type(error).__name__})
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """Training of the LSTM in torch; scoring needs none of this (see ``lstm.py``).
 
+before it:      the scale of each column, from the bars of the training windows
 for each epoch: shuffle the training windows; for each batch: gather, forward, BCE on logits, clip, Adam
 after it:       loss on the last sessions; no improvement lowers the rate, then ends the training
 at the end:     the weights of the best epoch
+
+A batch is computed in shards of a fixed number of windows, each by one thread on one core, and their gradients are
+summed in the order of the shards: twice as fast as one batch whose operations share the cores, and the same seed
+gives the same bytes whatever the number of threads.
 """
 
 import copy
-import ctypes
-import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
-from math import ceil, log
+from itertools import repeat
+from math import ceil, inf
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -20,37 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from kstock_batch.errors import NotEnoughHistory
-from kstock_batch.features.windows import FloatRows, RowNumbers, gather
-from kstock_batch.market.contract import HORIZON, N_FEATURES
+from kstock_batch.features.windows import FloatRows
+from kstock_batch.learners.lstm import OnEpoch
+from kstock_batch.learners.lstm_network import StockLSTM
+from kstock_batch.learners.lstm_sample import Sample
+from kstock_batch.learners.lstm_scaler import Scaler
+from kstock_batch.learners.torch_runtime import find_device, freed_pages_kept, seeded, workers
 
-OnEpoch = Callable[[int, float, float | None], None]
+Positions = NDArray[np.int64]
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_GLIBC_DEFAULT = 128 * 1024
-
-
-class StockLSTM(nn.Module):
-    """Two LSTM layers, additive attention over the sessions, one logit."""
-
-    def __init__(
-        self, input_size: int = N_FEATURES, hidden_size: int = 64, num_layers: int = 2, dropout: float = 0.2
-    ) -> None:
-        super().__init__()
-        between = dropout if num_layers > 1 else 0.0
-        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=between)
-        self.attention = nn.Linear(hidden_size, hidden_size)
-        self.attention_score = nn.Linear(hidden_size, 1, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, 1)
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Return logits of shape (N,) for ``windows`` (N, T, F)."""
-        states, _ = self.lstm(windows)  # (N, T, H)
-        scores = self.attention_score(torch.tanh(self.attention(states)))  # (N, T, 1)
-        context = (torch.softmax(scores, dim=1) * states).sum(dim=1)  # (N, H)
-        logits: Tensor = self.head(self.dropout(context)).squeeze(1)
-        return logits
+_JUDGED_AT_ONCE = 256  # windows of validation per thread
 
 
 @dataclass(frozen=True)
@@ -58,6 +42,7 @@ class Recipe:
     """How the network is trained; a rate is per step, a patience in epochs without a better validation loss."""
 
     batch_size: int = 512
+    shard_size: int = 64
     learning_rate: float = 1e-3
     warm_up_steps: int = 100
     weight_decay: float = 1e-4
@@ -71,25 +56,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Windows to learn from, not gathered yet: values (rows, F) as the network reads them, ends and label (N,)."""
-
-    values: FloatRows
-    ends: RowNumbers
-    label: FloatRows
-
-    def part(self, chosen: NDArray[np.int64]) -> "Sample":
-        """Return the windows at positions ``chosen``."""
-        return Sample(self.values, self.ends[chosen], self.label[chosen])
-
-    def batches(self, size: int, order: NDArray[np.int64] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield windows (B, T, F) and labels (B,) in ``order``."""
-        for start in range(0, len(self.ends), size):
-            rows = slice(start, start + size) if order is None else order[start : start + size]
-            yield torch.from_numpy(gather(self.values, self.ends[rows])), torch.from_numpy(self.label[rows])
-
-
-@dataclass(frozen=True)
 class Epoch:
     """What one pass over the training windows came to (mean BCE per window)."""
 
@@ -100,11 +66,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights of the best epoch (of the last one where nothing was held out), and how they came about."""
+    """Weights of the best epoch (of the last one where nothing was held out), and how they came about.
+
+    ``stopped_by`` is "epochs", "patience" or "budget"; a budget ends the last epoch of ``epochs`` before its end.
+    """
 
     weights: dict[str, FloatRows]
+    scaler: Scaler
     epochs: tuple[Epoch, ...]
     best_epoch: int
+    stopped_by: str
     n_windows: int
     recipe: Recipe
 
@@ -113,24 +84,10 @@ class Trained:
         return {
             "n_windows": self.n_windows,
             "best_epoch": self.best_epoch,
+            "stopped_by": self.stopped_by,
             "history": [asdict(epoch) for epoch in self.epochs],
             "recipe": asdict(self.recipe),
         }
-
-
-def split_by_session(
-    session: NDArray[np.int64], share: float, purge: int = HORIZON
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions to train and to validate on: the last ``share`` of the sessions, ``purge`` sessions apart."""
-    sessions = np.unique(session)
-    first = sessions[-max(1, round(share * len(sessions)))] if len(sessions) else 0
-    train, validation = np.flatnonzero(session < first - purge), np.flatnonzero(session >= first)
-    if not len(train):
-        raise NotEnoughHistory(
-            f"{len(sessions)} sessions leave no window to train on before the last {share:.0%} and {purge} purged",
-            fix="train on more sessions, or for a fixed number of epochs without validation",
-        )
-    return train, validation
 
 
 def train(
@@ -142,49 +99,66 @@ def train(
     threads: int,
     learning_rates: Sequence[float] | None = None,
     on_epoch: OnEpoch | None = None,
+    budget_s: float | None = None,
+    device: str = "cpu",
     recipe: Recipe = Recipe(),
 ) -> Trained:
-    """Return the network trained for at most ``epochs``; the same arguments give the same bytes.
+    """Return the network trained for at most ``epochs``; on a processor, the same arguments give the same bytes.
 
     ``learning_rates`` prescribes the rate of each epoch: what an earlier run with validation found.
+    ``budget_s`` ends it after the first step that passes so many seconds; at least one step is made.
     """
-    with _reproducible(seed, threads), _freed_pages_kept():
-        run = _Run(sample, validation, seed, recipe)
+    deadline = inf if budget_s is None else monotonic() + budget_s
+    on = find_device(device)
+    with workers(threads if on.type == "cpu" else 1) as pool, freed_pages_kept(), seeded(seed):
+        run = _Run(sample, validation, pool, on, seed, recipe, deadline)
         history: list[Epoch] = []
-        for number in range(1, epochs + 1):
-            rate = learning_rates[number - 1] if learning_rates is not None else None
+        stopped_by = None
+        while stopped_by is None:
+            rate = learning_rates[len(history)] if learning_rates is not None else None
             history.append(run.epoch(rate))
             if on_epoch is not None:
-                on_epoch(number, history[-1].train_loss, history[-1].validation_loss)
-            if validation is not None and number - run.best_epoch >= recipe.stop_patience:
-                break
-        weights = {name: tensor.numpy().copy() for name, tensor in run.best_weights.items()}
-    return Trained(weights, tuple(history), run.best_epoch, len(sample.ends), recipe)
+                on_epoch(len(history), history[-1].train_loss, history[-1].validation_loss)
+            stopped_by = run.reason_to_stop(epochs)
+        weights = {name: tensor.cpu().numpy().copy() for name, tensor in run.best_weights.items()}
+    return Trained(weights, run.scaler, tuple(history), run.best_epoch, stopped_by, len(sample.ends), recipe)
 
 
 class _Run:
     """One training under way: the network, its optimiser, and the best weights so far."""
 
-    def __init__(self, sample: Sample, validation: Sample | None, seed: int, recipe: Recipe) -> None:
-        self.sample, self.validation, self.recipe = sample, validation, recipe
+    def __init__(
+        self,
+        sample: Sample,
+        validation: Sample | None,
+        pool: Executor,
+        device: torch.device,
+        seed: int,
+        recipe: Recipe,
+        deadline: float,
+    ) -> None:
+        self.sample, self.validation, self.pool, self.device = sample, validation, pool, device
+        self.seed, self.recipe, self.deadline = seed, recipe, deadline
+        self.scaler = Scaler.fit(sample.values, sample.ends)
+        self.mean, self.scale = (torch.from_numpy(a).to(device) for a in (self.scaler.mean, self.scaler.scale))
         self.network = StockLSTM(input_size=sample.values.shape[1])
-        _start_at_base_rate(self.network, sample.label)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        _start_at_base_rate(self.network, sample)
+        self.parameters = list(self.network.to(device).parameters())
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=0.5, patience=recipe.lower_rate_patience
         )
         self.shuffle = np.random.default_rng(seed)
-        self.done = self.best_epoch = 0
-        self.best_loss = float("inf")
+        self.done = self.n_steps = self.best_epoch = 0
+        self.best_loss = inf
         self.best_weights: dict[str, Tensor] = self.network.state_dict()
+        self.is_cut = False
 
     def epoch(self, prescribed_rate: float | None) -> Epoch:
         """Train one epoch, judge it, keep it if it is the best."""
         rate = self.optimiser.param_groups[0]["lr"] if prescribed_rate is None else prescribed_rate
         train_loss = self._pass(rate)
-        validation_loss = None if self.validation is None else _loss(self.network, self.validation)
+        validation_loss = None if self.validation is None else self._loss(self.validation)
         self.done += 1
         if validation_loss is not None:
             self.plateau.step(validation_loss)
@@ -194,71 +168,86 @@ class _Run:
             self.best_weights = copy.deepcopy(self.network.state_dict())
         return Epoch(train_loss, validation_loss, rate)
 
+    def reason_to_stop(self, epochs: int) -> str | None:
+        """Return why no further epoch should follow the one just done."""
+        if self.is_cut:
+            return "budget"
+        if self.validation is not None and self.done - self.best_epoch >= self.recipe.stop_patience:
+            return "patience"
+        if self.done >= epochs:
+            return "epochs"
+        return "budget" if monotonic() >= self.deadline else None
+
     def _pass(self, rate: float) -> float:
-        """Step through all training windows once and return their mean loss."""
+        """Step through all training windows once, or until the deadline, and return their mean loss."""
         self.network.train()
         n = len(self.sample.ends)
         size = self.recipe.batch_for(n)
         warm_up = min(self.recipe.warm_up_steps, ceil(n / size)) if self.done == 0 else 1
-        total = 0.0
+        total, seen = 0.0, 0
         order = self.shuffle.permutation(n)
-        for step, (windows, label) in enumerate(self.sample.batches(size, order), start=1):
+        for step, start in enumerate(range(0, n, size), start=1):
             self.optimiser.param_groups[0]["lr"] = rate * min(1.0, step / warm_up)
-            self.optimiser.zero_grad()
-            loss = binary_cross_entropy_with_logits(self.network(windows), label)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
-            self.optimiser.step()
-            total += loss.item() * len(label)
-        return total / n
+            batch = order[start : start + size]
+            total += self._step(batch)
+            seen += len(batch)
+            if seen < n and monotonic() >= self.deadline:
+                self.is_cut = True
+                break
+        return total / seen
 
+    def _step(self, batch: Positions) -> float:
+        """Follow the gradient of the mean loss of ``batch`` once and return the sum of its losses."""
+        self.n_steps += 1
+        shards = _shards(batch, self.recipe.shard_size)
+        found = list(self.pool.map(self._gradient, shards, range(len(shards)), repeat(len(batch))))
+        for parameter, parts in zip(
+            self.parameters, zip(*(gradient for _, gradient in found), strict=True), strict=True
+        ):
+            parameter.grad = sum(parts[1:], start=parts[0])  # always in this order: float sums depend on it
+        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+        self.optimiser.step()
+        return sum(loss for loss, _ in found)
 
-def _loss(network: StockLSTM, sample: Sample) -> float:
-    """Return the mean loss per window of ``sample``."""
-    network.eval()
-    with torch.inference_mode():
-        losses = (
-            binary_cross_entropy_with_logits(network(windows), label, reduction="sum").item()
-            for windows, label in sample.batches(2048)
+    def _gradient(self, shard: Positions, number: int, n_batch: int) -> tuple[float, tuple[Tensor, ...]]:
+        """Return the sum of the losses of ``shard``, and its part of the gradient of the batch's mean loss."""
+        random = np.random.Generator(np.random.SFC64([self.seed, self.n_steps, number]))
+        masks = [mask.to(self.device) for mask in self.network.draw_masks(len(shard), random)]
+        loss = self._losses(self.sample.part(shard), masks)
+        return loss.item(), torch.autograd.grad(loss / n_batch, self.parameters)
+
+    def _losses(self, part: Sample, masks: Sequence[Tensor] | None = None) -> Tensor:
+        """Return the sum of the losses of ``part``."""
+        windows, label, offset = (
+            torch.from_numpy(array).to(self.device) for array in (part.windows(), part.label, part.offset)
         )
-        return sum(losses) / len(sample.ends)
+        logits = self.network((windows - self.mean) * self.scale, masks) + offset
+        return binary_cross_entropy_with_logits(logits, label, reduction="sum")
+
+    def _loss(self, sample: Sample) -> float:
+        """Return the mean loss per window of ``sample``."""
+        self.network.eval()
+
+        def judge(chosen: Positions) -> float:
+            with torch.inference_mode():  # a thread's own: it must be asked for where the work is done
+                return self._losses(sample.part(chosen)).item()
+
+        n = len(sample.ends)
+        return sum(self.pool.map(judge, _shards(np.arange(n), _JUDGED_AT_ONCE))) / n
 
 
-def _start_at_base_rate(network: StockLSTM, label: FloatRows) -> None:
+def _shards(positions: Positions, size: int) -> list[Positions]:
+    """Return ``positions`` in parts of ``size``."""
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+
+def _start_at_base_rate(network: StockLSTM, sample: Sample) -> None:
     """Let the first prediction be the base rate: otherwise the first epoch is spent on learning one number."""
-    rate = float(np.clip(label.mean(dtype=np.float64), 0.01, 0.99))
-    nn.init.constant_(network.head.bias, log(rate / (1 - rate)))
 
+    def log_odds(rate: float) -> float:
+        kept = np.clip(rate, 0.01, 0.99)
+        return float(np.log(kept / (1 - kept)))
 
-@contextmanager
-def _reproducible(seed: int, threads: int) -> Iterator[None]:
-    """Fix torch's seed and thread count, and leave both as they were."""
-    before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-
-@contextmanager
-def _freed_pages_kept() -> Iterator[None]:
-    """Stop glibc from giving each batch's buffers back to the kernel: faulting them in again halves the speed."""
-    if platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    _set_thresholds(libc, 1 << 30)
-    try:
-        yield
-    finally:
-        _set_thresholds(libc, _GLIBC_DEFAULT)
-        libc.malloc_trim(0)
-
-
-def _set_thresholds(libc: ctypes.CDLL, n_bytes: int) -> None:
-    """Set from which size on glibc maps a buffer on its own, and how much free memory it returns."""
-    libc.mallopt(_M_MMAP_THRESHOLD, n_bytes)
-    libc.mallopt(_M_TRIM_THRESHOLD, n_bytes)
+    offset = sample.offset.astype(np.float64)
+    known = log_odds(float(np.mean(0.5 * (np.tanh(0.5 * offset) + 1))))  # what the offsets alone say; 0 without them
+    nn.init.constant_(network.head.bias, log_odds(float(sample.label.mean(dtype=np.float64))) - known)

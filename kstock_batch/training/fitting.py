@@ -96,7 +96,7 @@ class Fitter:
             seed=self.settings.seed,
             threads=self.settings.threads,
             budget_s=seconds,
-            on_epoch=lambda epoch: self.advance(f"lstm, epoch {epoch} done"),
+            on_epoch=lambda epoch, *_: self.advance(f"lstm, epoch {epoch} done"),
             **given,
         )
 

@@ -1,0 +1,66 @@
+"""The scale on which the LSTM reads its columns, learnt from the bars it trains on and stored with the member."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kstock_batch.features.windows import FloatRows, RowNumbers
+from kstock_batch.market.contract import WINDOW
+
+_BLOCK = 1 << 13  # rows brought to float64 at once
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean and standard deviation of each column over the training bars.
+
+    Attributes
+    ----------
+    mean : (F,) float32
+    std : (F,) float32, 0 = the column was constant throughout training, whatever it holds later
+    """
+
+    mean: FloatRows
+    std: FloatRows
+
+    @classmethod
+    def fit(cls, rows: FloatRows, ends: RowNumbers) -> "Scaler":
+        """Return the scale of the bars of the windows that end on ``ends``; every other row of ``rows`` is unseen."""
+        is_bar = _bars(len(rows), ends)
+        n = int(is_bar.sum())
+        mean = sum(block.sum(axis=0) for block in _blocks(rows, is_bar)) / n
+        variance = sum(np.square(block - mean).sum(axis=0) for block in _blocks(rows, is_bar)) / n
+        # Asked of the values, not of the variance: the mean of equal numbers may be off by a rounding.
+        first = rows[int(is_bar.argmax())]
+        varies = np.any([(block != first).any(axis=0) for block in _blocks(rows, is_bar)], axis=0)
+        return cls(np.asarray(mean, dtype=np.float32), np.where(varies, np.sqrt(variance), 0).astype(np.float32))
+
+    @property
+    def scale(self) -> FloatRows:
+        """What centred columns are multiplied by, (F,) float32.
+
+        It is 0 for a constant column: no gradient ever touched the weights that read it, so a source that comes
+        alive later (flows, a policy year) would be answered with the noise those weights began with.
+        """
+        return np.divide(np.float32(1), self.std, out=np.zeros_like(self.std), where=self.std > 0)
+
+    def apply(self, windows: FloatRows) -> FloatRows:
+        """Return ``windows`` (N, T, F) as the network reads them: float32 of the same shape."""
+        return (windows - self.mean) * self.scale
+
+
+def _bars(n_rows: int, ends: RowNumbers) -> NDArray[np.bool_]:
+    """Return (rows,) whether a row is a bar of one of the windows."""
+    is_bar = np.zeros(n_rows, dtype=np.bool_)
+    for back in range(WINDOW):
+        is_bar[ends - back] = True
+    return is_bar
+
+
+def _blocks(rows: FloatRows, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
+    """Yield the chosen rows, (n, F) float64 at a time: all at once would be twice the rows themselves."""
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield rows[part][chosen[part]].astype(np.float64)
