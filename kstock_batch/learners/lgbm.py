@@ -12,6 +12,7 @@ from kstock_batch.features.windows import RowNumbers
 from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Probabilities
 from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.tree_paths import Trees, lightgbm_trees
 
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves. A fixed number of rounds, because early
 # stopping on two recent months was measured to pick rounds by noise.
@@ -62,6 +63,10 @@ class LgbmMember:
         if not len(ends):
             return np.empty(0)
         return np.asarray(self.booster.predict(inputs.tabular[ends]), dtype=np.float64)
+
+    def trees(self) -> Trees:
+        """Return its trees as arrays."""
+        return lightgbm_trees(self.booster)
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/lgbm.txt."""

@@ -12,6 +12,7 @@ from kstock_batch.features.windows import FloatRows, RowNumbers
 from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Probabilities
 from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.tree_paths import Trees, xgboost_trees
 
 PARAMETERS: dict[str, Any] = {  # for the reasons given in lgbm.py
     "objective": "binary:logistic",
@@ -57,6 +58,10 @@ class XgbMember:
             return np.empty(0)
         data = xgb.DMatrix(inputs.tabular[ends], feature_names=names, feature_types=_types(inputs))
         return np.asarray(self.booster.predict(data), dtype=np.float64)
+
+    def trees(self) -> Trees:
+        """Return its trees as arrays."""
+        return xgboost_trees(self.booster)
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/xgb.ubj."""
