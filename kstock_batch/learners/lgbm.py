@@ -16,6 +16,7 @@ from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
 from kstock_batch.learners.calibration import loss_in_sessions, sigmoid
 from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.tree_paths import Trees, lightgbm_trees
 
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves.
 PARAMETERS: dict[str, Any] = {
@@ -97,6 +98,10 @@ class LgbmMember:
     def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
         """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
         return sigmoid(self.margin(inputs, ends))
+
+    def trees(self) -> Trees:
+        """Return its trees as arrays."""
+        return lightgbm_trees(self.booster)
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/lgbm.txt."""

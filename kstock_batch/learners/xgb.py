@@ -15,6 +15,7 @@ from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
 from kstock_batch.learners.calibration import logit, loss_in_sessions, sigmoid
 from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.tree_paths import Trees, xgboost_trees
 
 PARAMETERS: dict[str, Any] = {  # for the reasons given in lgbm.py
     "objective": "binary:logistic",
@@ -91,6 +92,10 @@ class XgbMember:
     def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
         """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
         return sigmoid(self.margin(inputs, ends))
+
+    def trees(self) -> Trees:
+        """Return its trees as arrays."""
+        return xgboost_trees(self.booster)
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/xgb.ubj."""
