@@ -223,11 +223,10 @@ class Registry:
 
     def prune(self, versions: Sequence[str]) -> None:
         """Delete versions: each is first renamed out of sight, so that none is ever seen half."""
-        self._remove(_PRUNED)  # what a killed prune left
         for name in versions:
             os.replace(self.folder / name, self.folder / f"{_PRUNED}{name}")
         fsync(self.folder)
-        self._remove(_PRUNED)
+        self._remove(_PRUNED)  # these, and what a killed prune left
 
     def _needed(self, fingerprint: str) -> set[str]:
         """Return the champion, its predecessors down to the first that could serve, and what was rolled back from.

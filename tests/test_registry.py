@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from datetime import datetime, timedelta
 
 import pytest
@@ -197,9 +198,21 @@ def test_promoting_the_champion_again_gives_it_no_predecessor_that_is_itself(reg
 
 def test_one_may_roll_back_to_a_version_by_name_and_go_on_from_there(registry, five):
     other = registry.add(NOON + timedelta(days=2, hours=1), FACTS, write("never promoted")).version
-    assert roll_back(registry, five[3]) == five[3]
     assert roll_back(registry, other) == other
     assert roll_back(registry) == five[2], "the newest that served before it was made"
+    registry.promote(five[4], at=NOON)
+    assert roll_back(registry, five[1]) == five[1]
+    assert roll_back(registry) == five[0]
+
+
+def test_rolling_back_passes_over_versions_that_were_deleted(registry, five):
+    shutil.rmtree(registry.folder / five[3])
+    assert roll_back(registry) == five[2]
+
+
+def test_a_version_promoted_twice_stands_in_the_history_once(registry, five):
+    registry.promote(five[1], at=NOON)
+    assert registry.pointer().history == (five[4], five[3], five[2], five[0])
 
 
 def test_a_pointer_without_a_history_knows_one_predecessor(registry, five):
@@ -281,6 +294,8 @@ def test_a_predecessor_that_could_not_serve_protects_the_next_one(damaged, regis
 
 def test_fewer_versions_than_are_to_be_kept_all_stay(registry, five):
     assert prune(registry, 5) == prune(registry, 9) == []
+    (registry.folder / five[0] / "manifest.json").write_text("{")
+    assert prune(registry, 5) == [], "a damaged one is no reason to keep fewer"
 
 
 def test_versions_are_pruned_that_were_never_promoted(registry):
