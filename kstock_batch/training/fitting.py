@@ -12,10 +12,7 @@ from kstock_batch.training.budget import Budget
 
 Advance = Callable[[str], None]
 
-LEVEL_FROM = ("xgb", "lgbm")  # the first that is there learns how likely rises are in a session, too
-    "xgb",
-    "lgbm",
-)  # the first that is there learns how likely rises are in a session; the others, where stocks stand
+LEVEL_FROM = ("xgb", "lgbm")  # the first that is there also learns how likely rises are in a session
 STOP_SHARE = 0.15  # of the sessions of the first fold: the block that says when to stop
 COSTS: Mapping[str, float] = {"lgbm": 1.0, "xgb": 1.0, "lstm": 4.0}  # relative time of one fit, measured on the panel
 
