@@ -169,7 +169,9 @@ def test_masks_of_ones_give_what_torch_gives_without_dropout():
         expected = network(windows)
         found = network(windows, (torch.ones(20, 7, 64), torch.ones(7, 64)))
         silenced = network(windows, (torch.ones(20, 7, 64), torch.zeros(7, 64)))
+        deaf = network(windows, (torch.zeros(20, 7, 64), torch.ones(7, 64)))
     torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(deaf, deaf[:1].expand(7), msg="the second layer reads nothing but masked states")
     assert silenced.tolist() == [network.head.bias.item()] * 7
 
 
@@ -363,6 +365,9 @@ def test_a_budget_ends_training_after_a_step_with_what_there_is(planted):
     assert member.facts["stopped_by"] == "budget"
     assert member.best_epoch == len(member.facts["history"]) == len(told) == 1
     assert told[0][2] == member.facts["history"][0]["validation_loss"] is not None
+    whole = fit(planted.examples, epochs=1, stop_early=True)
+    assert member.facts["history"][0]["train_loss"] != whole.facts["history"][0]["train_loss"], "one step, no more"
+    assert fit(planted.examples, epochs=1, budget_s=0.0).facts["stopped_by"] == "budget"
     assert np.isfinite(member.predict(planted.examples.inputs, planted.later_ends)).all()
 
 

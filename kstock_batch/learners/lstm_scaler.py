@@ -32,10 +32,8 @@ class Scaler:
         n = int(is_bar.sum())
         mean = sum(block.sum(axis=0) for block in _blocks(rows, is_bar)) / n
         variance = sum(np.square(block - mean).sum(axis=0) for block in _blocks(rows, is_bar)) / n
-        # Asked of the values, not of the variance: the mean of equal numbers may be off by a rounding.
-        first = rows[int(is_bar.argmax())]
-        varies = np.any([(block != first).any(axis=0) for block in _blocks(rows, is_bar)], axis=0)
-        return cls(np.asarray(mean, dtype=np.float32), np.where(varies, np.sqrt(variance), 0).astype(np.float32))
+        # Exactly 0 for a constant column: the sums of one float32 are exact in float64, up to 2^29 rows of it.
+        return cls(np.asarray(mean, dtype=np.float32), np.sqrt(variance).astype(np.float32))
 
     @property
     def scale(self) -> FloatRows:

@@ -27,7 +27,8 @@ class LabelledRows:
 
     Attributes
     ----------
-    bars, inputs : rows of feature_daily and what models see of them
+    bars : rows of feature_daily
+    inputs : what models see of them, built when first asked for
     ends : (N,) row numbers on which the windows end
     sessions : the sessions those windows end on, oldest first
     position : (N,) which of ``sessions`` each window ends on
@@ -35,7 +36,6 @@ class LabelledRows:
     """
 
     bars: BarRows
-    inputs: Inputs
     ends: RowNumbers
     sessions: Sequence[date]
     position: NDArray[np.int64]
@@ -64,6 +64,11 @@ class LabelledRows:
         )
 
     @cached_property
+    def inputs(self) -> Inputs:
+        """Return what models see of every row of ``bars``."""
+        return build_inputs(self.bars)
+
+    @cached_property
     def keys(self) -> pl.DataFrame:
         """Return ticker, as_of, atr_pct, bb_bandwidth and outcome of every window."""
         rows = self.bars.frame.select("ticker", "as_of", "atr_pct", "bb_bandwidth", "label_5d", "forward_return")
@@ -90,7 +95,6 @@ def labelled_rows(con: duckdb.DuckDBPyConnection, as_of: date, *, n_sessions: in
     position = of_row["as_of"].replace_strict(sessions, np.arange(len(sessions)), return_dtype=pl.Int64)
     return LabelledRows(
         bars=bars,
-        inputs=build_inputs(bars),
         ends=ends,
         sessions=sessions,
         position=position.to_numpy(),

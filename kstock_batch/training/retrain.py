@@ -21,6 +21,7 @@ from kstock_batch.features.completeness import require_complete
 from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import LogisticModel, fit_floors
+from kstock_batch.learners.members import MEMBER_NAMES, absence
 from kstock_batch.market.contract import HORIZON
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.settings import Settings
@@ -74,7 +75,7 @@ class Retrained:
 
     version: ModelVersion
     verdict: Verdict
-    overrun: tuple[str, ...]
+    warnings: tuple[str, ...]
     refusal: ChallengerRefused | None
 
 
@@ -94,7 +95,18 @@ def retrain(
     refusal = refusal_of(version, trained.verdict)
     if refusal is None:
         registry.promote(version.version, at=run.started_at)
-    return Retrained(version, trained.verdict, trained.overrun, refusal)
+    return Retrained(version, trained.verdict, _warnings(trained, settings), refusal)
+
+
+def _warnings(trained: Trained, settings: Settings) -> tuple[str, ...]:
+    """Return what somebody should know of a retrain that went less well than it might have."""
+    found = [absence(MEMBER_NAMES, tuple(trained.members), "trained")]
+    if trained.overrun:
+        found.append(
+            f"{len(trained.overrun)} fits ({', '.join(trained.overrun)}) were stopped at the best so far, so that the"
+            f" retrain ends within budget_minutes = {settings.budget_minutes:g}"
+        )
+    return tuple(sentence for sentence in found if sentence)
 
 
 def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
