@@ -1,13 +1,12 @@
 """Commands that look at model versions and choose the one that serves."""
 
 from dataclasses import asdict
-from datetime import date
 from typing import Any
 
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
+from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 
 

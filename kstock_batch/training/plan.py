@@ -67,7 +67,7 @@ def _fitted(rows: LabelledRows, folds: tuple[Fold, ...]) -> int:
 
 
 def _seconds_a_million(con: duckdb.DuckDBPyConnection) -> tuple[float, str]:
-    """Return the seconds for a million windows: of the newest retrain in the ledger, else of the development machine."""
+    """Return the seconds for a million windows: of the newest retrain in the ledger, else of a known machine."""
     found = Query.load("reports/retrain_pace").rows(con)
     if not found:
         return SECONDS_A_MILLION, "figures of a machine with 2 cores"
