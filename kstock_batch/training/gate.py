@@ -10,11 +10,11 @@ All comparisons are on the same out-of-sample rows, by session, with a paired da
    days explain; and days explain the error of the mean itself, or it is small
 4. champion, where both have honest probabilities: it is not worse in log-loss or in AUC within session and volatility
    quintile, worse being more than the margin *and* in ``max_share_worse`` of the draws. Certainty alone refuses the
-   same learner with another seed (up to one in four pairs: their difference is tiny, and so is its noise); a margin
+   same learner with another seed (up to one in three pairs: their difference is tiny, and so is its noise); a margin
    alone refuses whoever had the worse days
 
 The limits were chosen on three years of out-of-sample KRX sessions (2,200 stocks; base rates of 6 % … 54 % on nine
-sessions of ten), their blocks of ten drawn anew into 300 - 400 markets of 140 sessions:
+sessions of ten), their blocks of ten drawn anew into markets of 140 sessions:
 
 - refused as worse than the champion: the same learner with another seed, or with levels that wander by ± 0.1 of log
   odds, in 0 … 1 % (of 70 sessions: 1 … 4 %); one spoilt by noise until it is 1 % worse in log-loss or 0.01 in AUC in
@@ -22,7 +22,7 @@ sessions of ten), their blocks of ten drawn anew into 300 - 400 markets of 140 s
   overconfident until it is 1 % worse in 68 %: in the other markets the days favoured it
 - passed by the floors: an honest learner, 1.1 % better than both, in 86 % (70 sessions: 74 %, 240: 97 %); the
   volatility floor with a little noise in none; the mean of the two floors in 5 %
-- passed by calibration: honest learners in 97 %; log odds twice as steep in 8 %, moved by 0.3 in 27 %
+- passed by calibration: honest learners in 90 … 97 %; log odds twice as steep in 8 %, moved by 0.3 in 27 %
 """
 
 from collections.abc import Iterator, Mapping
