@@ -50,7 +50,7 @@ class Settings:
     n_folds: int = 3
     embargo_sessions: int = 0
     tree_stride: int = 3
-    sequence_stride: int = 5
+    sequence_stride: int = 7
     lstm_epochs: int = 8
     tree_rounds: int = 500
     budget_minutes: float = 30.0

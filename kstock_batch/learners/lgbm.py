@@ -21,7 +21,7 @@ from kstock_batch.learners.tree_paths import Trees, lightgbm_trees
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves.
 PARAMETERS: dict[str, Any] = {
     "objective": "binary",
-    "learning_rate": 0.02,
+    "learning_rate": 0.03,
     "num_leaves": 31,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.7,

@@ -42,31 +42,42 @@ Advance = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Everything a version is made of.
+class Fitted:
+    """Members, and what those of the folds say of the sessions they had not seen.
 
     Attributes
     ----------
     rows, folds : what was learnt from, and how it was cut
     oof : what the folds' models say
-    columns : members, ``pair`` (the blend without the LSTM, where there is one) and ``blend``: calibrated (N,)
-    members, floors, calibration, weights : of the version itself
-    champion : (N,) what the champion says of the same windows, NaN where it has no honest opinion; None without one
-    verdict : of the gate
+    members, floors : trained on all rows
     overrun : parts that their share of the time budget ended
     """
 
     rows: LabelledRows
     folds: tuple[Fold, ...]
     oof: OutOfFold
-    columns: Mapping[str, Probabilities]
     members: Mapping[str, Member]
     floors: Mapping[str, LogisticModel]
+    overrun: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trained(Fitted):
+    """Everything a version is made of.
+
+    Attributes
+    ----------
+    columns : members, ``pair`` (the blend without the LSTM, where there is one) and ``blend``: calibrated (N,)
+    calibration, weights : of the version itself
+    champion : (N,) what the champion says of the same windows, NaN where it has no honest opinion; None without one
+    verdict : of the gate
+    """
+
+    columns: Mapping[str, Probabilities]
     calibration: CalibratedBlend
     weights: ChosenWeights
     champion: Probabilities | None
     verdict: Verdict
-    overrun: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -120,37 +131,39 @@ def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
     )
 
 
-def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance) -> Trained:
-    """Return the members trained on all ``rows`` with what their folds prove of them."""
+def fit(rows: LabelledRows, settings: Settings, run: Run, advance: Advance) -> Fitted:
+    """Return the members trained on all ``rows`` and what the folds' members say out of fold."""
     folds, names = folds_of(len(rows.sessions), settings), members_here()
     budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
     fitter = Fitter(settings, budget, names, tuned_parameters(settings.models), advance)
     with run.stage("train and judge folds") as stage:
         oof = out_of_fold(rows, folds, settings, fitter)
-        stage.n_rows = len(oof.windows)
+        stage.n_rows = sum(len(rows.chosen(fold.train)) for fold in folds)
+    with run.stage("train on everything") as stage:
+        examples = rows.examples(np.arange(len(rows.ends)), **strides(settings))
+        members, floors = fitter.fit(examples, like=oof.durations), fit_floors(examples)
+        stage.n_rows = len(rows.ends)
+    return Fitted(rows, folds, oof, members, floors, tuple(budget.overrun))
+
+
+def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance) -> Trained:
+    """Return the members trained on all ``rows`` with what their folds prove of them."""
+    fitted = fit(rows, settings, run, advance)
+    oof, folds = fitted.oof, fitted.folds
     with run.stage("calibrate and weigh"):
         atr_pct = rows.keys[oof.windows]["atr_pct"].cast(pl.Float64).to_numpy()
         weights = choose_weights(oof, folds, atr_pct)
         columns = judged_columns(oof, folds, weights)
-    with run.stage("train on everything") as stage:
-        examples = rows.examples(np.arange(len(rows.ends)), **strides(settings))
-        members = fitter.fit(examples, like=oof.durations)
-        stage.n_rows = len(rows.ends)
     with run.stage("gate"):
         champion = champion_probabilities(registry, rows, oof.windows)
         verdict = judge_challenger(_contest(rows, oof, columns, champion))
     return Trained(
-        rows=rows,
-        folds=folds,
-        oof=oof,
+        **vars(fitted),
         columns=columns,
-        members=members,
-        floors=fit_floors(examples),
         calibration=oof.calibration(weights.values),
         weights=weights,
         champion=champion,
         verdict=verdict,
-        overrun=tuple(budget.overrun),
     )
 
 

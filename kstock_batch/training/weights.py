@@ -1,9 +1,9 @@
 """The weights of the blend, decided out of fold: the bot's own unless others are proven better, and no passengers.
 
-1. The LSTM keeps its weight only if the blend with it beats the two trees, in log-loss and in AUC within session and
-   volatility quintile; otherwise it is scored, shown and given weight 0.
-2. Learned weights (log-loss, within bounds) replace the bot's only if, learned on the other folds, they are better on
+1. Learned weights (log-loss, within bounds) replace the bot's only if, learned on the other folds, they are better on
    each fold's sessions by a paired test.
+2. The LSTM keeps its weight only if the blend with it beats the two trees, in log-loss and in AUC within session and
+   volatility quintile; otherwise it is scored, shown and given weight 0.
 """
 
 from collections.abc import Mapping
@@ -45,12 +45,21 @@ def choose_weights(oof: OutOfFold, folds: tuple[Fold, ...], atr_pct: NDArray[np.
     start = start_weights(names)
     if len(names) == 1:
         return ChosenWeights(start, False, f"only {names[0]} is there")
-    notes = []
-    if "lstm" in names and (sentence := _passenger(oof, folds, start, atr_pct)) is not None:
-        start, names = {**start_weights(tuple(n for n in names if n != "lstm")), "lstm": 0.0}, names
-        notes.append(sentence)
-    learned = _learned(oof, folds, start)
-    return ChosenWeights(learned[0], learned[1], "; ".join([*notes, learned[2]]))
+    if len(folds) < 2:
+        return ChosenWeights(start, False, "the bot's weights: one fold is none to test others on")
+    members, _ = oof.calibrated(folds, start)
+    trees = tuple(name for name in names if name != "lstm")
+    best = _better_of(start, members, oof, folds)
+    if len(trees) == len(names) or not trees:
+        return best
+    alone = start_weights(trees)
+    sentence = _passenger(
+        _blended(oof, folds, best, members), blend({n: members[n] for n in trees}, alone), oof, atr_pct
+    )
+    if sentence is None:
+        return best
+    pair = _better_of(alone, {name: members[name] for name in trees}, oof, folds)
+    return ChosenWeights({**pair.values, "lstm": 0.0}, pair.is_learned, f"{sentence}; {pair.note}")
 
 
 def start_weights(names: tuple[str, ...]) -> dict[str, float]:
@@ -61,12 +70,9 @@ def start_weights(names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _passenger(
-    oof: OutOfFold, folds: tuple[Fold, ...], weights: Mapping[str, float], atr_pct: NDArray[np.float64]
+    with_it: Probabilities, without: Probabilities, oof: OutOfFold, atr_pct: NDArray[np.float64]
 ) -> str | None:
     """Return why the LSTM is dropped, or None if it helps."""
-    others = tuple(name for name in oof.margins if name != "lstm")
-    _, with_it = oof.calibrated(folds, weights)
-    _, without = oof.part(others).calibrated(folds, start_weights(others))
     loss = log_loss_difference(with_it, without, oof.y, oof.session)
     order = auc_difference(with_it, without, oof.y, oof.session, atr_pct)
     if loss.mean < 0 and not order.mean > 0:
@@ -77,26 +83,38 @@ def _passenger(
     )
 
 
-def _learned(
-    oof: OutOfFold, folds: tuple[Fold, ...], start: Mapping[str, float]
-) -> tuple[Mapping[str, float], bool, str]:
-    free = tuple(name for name, weight in start.items() if weight > 0)
-    if len(free) < 2 or len(folds) < 2:
-        return start, False, "the bot's weights: nothing to learn them from and to test them on"
-    members, _ = oof.calibrated(folds, start)
-    tried, kept = np.full(len(oof.y), np.nan), blend({name: members[name] for name in free}, start)
-    for number, fold in enumerate(folds):
-        others = np.flatnonzero(np.isin(oof.session, purged_from(np.unique(oof.session), fold, HORIZON)))
-        here = np.flatnonzero(oof.fold == number)
-        weights = _fitted({name: members[name][others] for name in free}, oof.y[others], start)
-        tried[here] = blend({name: members[name][here] for name in free}, weights)
-    found = log_loss_difference(tried, kept, oof.y, oof.session)
+def _better_of(
+    start: Mapping[str, float], members: Mapping[str, Probabilities], oof: OutOfFold, folds: tuple[Fold, ...]
+) -> ChosenWeights:
+    """Return the learned weights if they prove better on folds they were not learned on, else ``start``."""
+    learned = _learned_blend(start, members, oof, folds)
+    found = log_loss_difference(learned, blend(members, start), oof.y, oof.session)
     told = f"learned ones change the log-loss of the folds they were not learned on by {found.mean:+.6f}"
     told += f" ({found.low:+.6f} … {found.high:+.6f})"
     if not found.high < 0:
-        return start, False, f"the bot's weights: {told}"
-    fitted = _fitted({name: members[name] for name in free}, oof.y, start)
-    return {**dict.fromkeys(start, 0.0), **fitted}, True, f"learned weights: {told}"
+        return ChosenWeights(dict(start), False, f"the bot's weights: {told}")
+    return ChosenWeights(_fitted(members, oof.y, start), True, f"learned weights: {told}")
+
+
+def _blended(
+    oof: OutOfFold, folds: tuple[Fold, ...], chosen: ChosenWeights, members: Mapping[str, Probabilities]
+) -> Probabilities:
+    """Return the blend (N,) out of fold: learned weights are those of the other folds."""
+    start = start_weights(tuple(members))
+    return _learned_blend(start, members, oof, folds) if chosen.is_learned else blend(members, chosen.values)
+
+
+def _learned_blend(
+    start: Mapping[str, float], members: Mapping[str, Probabilities], oof: OutOfFold, folds: tuple[Fold, ...]
+) -> Probabilities:
+    """Return the blend (N,) of each fold by weights learned on the others, whose labels do not touch its own."""
+    out = np.full(len(oof.y), np.nan)
+    for number, fold in enumerate(folds):
+        others = np.flatnonzero(np.isin(oof.session, purged_from(np.unique(oof.session), fold, HORIZON)))
+        here = np.flatnonzero(oof.fold == number)
+        weights = _fitted({name: p[others] for name, p in members.items()}, oof.y[others], start)
+        out[here] = blend({name: p[here] for name, p in members.items()}, weights)
+    return out
 
 
 def _fitted(

@@ -5,12 +5,12 @@
 SELECT
   r.run_id,
   sum(s.seconds) AS seconds,
-  sum(s.n_rows) FILTER (WHERE s.stage <> 'calibrate and weigh') AS n_windows,
+  sum(s.n_rows) AS n_windows,
 FROM run AS r
 JOIN run_stage AS s ON s.run_id = r.run_id
 WHERE r.command = 'retrain'
-  AND s.stage IN ('train and judge folds', 'calibrate and weigh', 'train on everything')
+  AND s.stage IN ('train and judge folds', 'train on everything')
 GROUP BY r.run_id, r.started_at
-HAVING count(*) = 3
+HAVING count(*) = 2
 ORDER BY r.started_at DESC
 LIMIT 1
