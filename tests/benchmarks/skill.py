@@ -46,7 +46,7 @@ HALF_YEARS = (date(2022, 12, 29), date(2023, 6, 30), date(2023, 12, 28), date(20
 class Refit:
     """What one retrain's members say, not yet calibrated: of its folds, and of the sessions until the next.
 
-    ``keys`` are the rows of those sessions, ``margins``, ``level``, ``floors`` and ``session`` (N,) what is said of them.
+    ``keys`` are the rows of those sessions; ``margins``, ``level``, ``floors`` and ``session`` (N,) are said of them.
     """
 
     oof: OutOfFold
@@ -109,10 +109,9 @@ class Refit:
         n_folds = sum(name.startswith("train.") for name in arrays)
         folds = tuple(Fold(arrays[f"train.{n}"], arrays[f"test.{n}"]) for n in range(n_folds))
         plain = {name: arrays[name] for name in ("atr_pct", "level", "session")}
-        floors = {name: values for name, values in named("floor.").items()}
         keys = pl.read_parquet(folder / "keys.parquet")
         base = float(arrays["base_rate"])
-        return cls(oof=oof, folds=folds, base_rate=base, keys=keys, margins=named("margin."), floors=floors, **plain)
+        return cls(oof=oof, folds=folds, base_rate=base, keys=keys, margins=named("margin."), floors=named("floor."), **plain)
 
 
 def refitted(run: Run, settings: Settings, refit: date, until: date, later: LabelledRows) -> Refit:
