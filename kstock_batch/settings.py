@@ -33,6 +33,7 @@ class Settings:
     lstm_epochs : upper bound of the LSTM's passes over its windows
     tree_rounds : upper bound of the boosting rounds of each tree member
     budget_minutes : time after which a retrain goes on with the best it has so far; 0 = no limit
+    device : what the LSTM is trained on: "cpu", "cuda", "mps", or "auto" for cuda where there is one
     seed : of every random choice
     include_preferred : score preferred shares too
     price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
@@ -54,6 +55,7 @@ class Settings:
     lstm_epochs: int = 8
     tree_rounds: int = 500
     budget_minutes: float = 30.0
+    device: str = "cpu"
     seed: int = 20260101
     include_preferred: bool = False
     price_basis: str = "adjusted"
@@ -99,6 +101,7 @@ class Settings:
             "budget_minutes": (0 <= self.budget_minutes < float("inf"), "0 or more"),
             "lstm_epochs": (self.lstm_epochs >= 1, "1 or more"),
             "tree_rounds": (self.tree_rounds >= 1, "1 or more"),
+            "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }

@@ -1,6 +1,7 @@
 """Commands that look at model versions and choose the one that serves."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -163,3 +164,33 @@ def compare_models(settings: Settings, first: str, second: str, as_json: bool) -
     if found.differences:
         console.table(f"{first} less {second}, positive is worse", found.difference_rows(), decimals=5)
     console.result(found.sentence)
+
+
+@models.command("lstm-file")
+@click.argument("version", required=False)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: models/lstm_stock.pt]")
+@as_json
+@click.pass_obj
+def write_lstm_file(settings: Settings, version: str | None, out: Path | None, as_json: bool) -> None:
+    """Write the LSTM of a version (default: the champion) as the file the bot loads: tensors and plain numbers only.
+
+    \b
+    Example:
+      kstock-batch models lstm-file
+    """
+    from kstock_batch.errors import ModelRefused
+    from kstock_batch.learners.lstm import LstmMember
+    from kstock_batch.learners.lstm_checkpoint import FILE_NAME, write_checkpoint
+    from kstock_batch.registry import Registry, require_intact
+
+    registry = Registry(settings.models)
+    chosen = registry.get(version) if version else registry.champion()
+    path = out or settings.models / FILE_NAME
+    if "lstm" not in chosen.manifest["members"]:
+        raise ModelRefused(f"{chosen.version} was trained without an LSTM", fix="name another VERSION, or retrain")
+    require_intact(chosen)
+    write_checkpoint(LstmMember.load(chosen.folder), path)
+    if as_json:
+        console.document({"version": chosen.version, "file": path.resolve()})
+    else:
+        console.result(f"wrote the LSTM of {chosen.version} to {path.resolve()}")

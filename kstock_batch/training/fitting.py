@@ -93,6 +93,7 @@ class Fitter:
             seed=self.settings.seed,
             threads=self.settings.threads,
             budget_s=seconds,
+            device=self.settings.device,
             on_epoch=lambda epoch, *_: self.advance(f"lstm, epoch {epoch} done"),
             **given,
         )
