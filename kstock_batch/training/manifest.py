@@ -44,7 +44,7 @@ def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -
         "inputs": describe_inputs(),
         "label": {"horizon": HORIZON, "rise": LABEL_RISE},
         "base_rate": float(rows.label.mean()),
-        "training": span(rows, np.arange(len(rows.sessions))) | {"data_digest": _digest(rows)},
+        "training": span(rows, np.arange(len(rows.sessions))) | {"data_digest": data_digest(rows)},
         "folds": [{"train": span(rows, fold.train), "test": span(rows, fold.test)} for fold in trained.folds],
         "judged": span(rows, np.concatenate([fold.test for fold in trained.folds])),
         "purge_sessions": HORIZON,
@@ -96,7 +96,7 @@ def span(rows: LabelledRows, positions: Any) -> dict[str, Any]:
     }
 
 
-def _digest(rows: LabelledRows) -> str:
+def data_digest(rows: LabelledRows) -> str:
     """Return a digest of every number that was learnt from: the same data give the same digest."""
     whole = hashlib.sha256()
     for array in (rows.inputs.tabular, rows.inputs.sequence, rows.ends, rows.label):
