@@ -53,11 +53,11 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 
 def _register() -> None:
-    from kstock_batch.cli import audits, data, features, handout, model, nightly, questions
+    from kstock_batch.cli import audits, data, features, handout, model, nightly, questions, tune
 
     for command in (
         *(data.demo, data.ingest, features.features, audits.audit),
-        *(model.retrain, model.models),
+        *(model.retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, questions.sql, handout.export, handout.snapshot, questions.status),
     ):
         cli.add_command(command)

@@ -68,6 +68,7 @@ def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -
         "brier": brier_parts(blend, oof.y).row(),
         "gate": trained.verdict.as_json(),
         "over_budget": list(trained.overrun),
+        "tuned": {name: dict(parameters) for name, parameters in trained.tuned.items()},
         "libraries": _library_versions(),
     }
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -53,6 +55,7 @@ class Trained:
     champion : (N,) what the champion says of the same windows, NaN where it has no honest opinion; None without one
     verdict : of the gate
     overrun : parts that their share of the time budget ended
+    tuned : member -> the parameters that a search found and that it was trained by
     """
 
     rows: LabelledRows
@@ -66,6 +69,7 @@ class Trained:
     champion: Probabilities | None
     verdict: Verdict
     overrun: tuple[str, ...]
+    tuned: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def retrain(
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)
     registry = Registry(settings.models)
-    trained = train(rows, settings, registry, run, advance)
+    trained = train(rows, settings, registry, run, advance, tuned=tuned_parameters(settings.models, as_of))
     with run.stage("store version"):
         manifest = manifest_of(trained, settings, as_of, run)
         version = registry.add(run.started_at, manifest, lambda folder: _write(folder, trained))
@@ -108,11 +112,19 @@ def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
     )
 
 
-def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance) -> Trained:
-    """Return the members trained on all ``rows`` with what their folds prove of them."""
+def train(
+    rows: LabelledRows,
+    settings: Settings,
+    registry: Registry,
+    run: Run,
+    advance: Advance,
+    *,
+    tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Trained:
+    """Return the members trained on all ``rows``, by ``tuned`` parameters, with what their folds prove of them."""
     folds, names = folds_of(len(rows.sessions), settings), members_here()
     budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
-    fitter = Fitter(settings, budget, names, tuned_parameters(settings.models), advance)
+    fitter = Fitter(settings, budget, names, tuned, advance)
     with run.stage("train and judge folds") as stage:
         oof = out_of_fold(rows, folds, settings, fitter)
         stage.n_rows = len(oof.windows)
@@ -139,6 +151,7 @@ def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, 
         champion=champion,
         verdict=verdict,
         overrun=tuple(budget.overrun),
+        tuned={name: dict(tuned[name]) for name in names if name in tuned},
     )
 
 
