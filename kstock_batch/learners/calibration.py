@@ -129,6 +129,11 @@ def loss_in_sessions(z: ArrayLike, y: ArrayLike, session: Sessions) -> float:
     What is left is how well stocks are told apart within a night: the only loss by which to stop a training early,
     since the plain one on a few months mostly says how the market went.
     """
+    return float(losses_in_sessions(z, y, session).mean())
+
+
+def losses_in_sessions(z: ArrayLike, y: ArrayLike, session: Sessions) -> Floats:
+    """Return the losses (N,) whose mean ``loss_in_sessions`` is."""
     logits, outcome = np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
     _, day = np.unique(session, return_inverse=True)
     level = np.zeros(int(day.max(initial=-1)) + 1)
@@ -136,7 +141,8 @@ def loss_in_sessions(z: ArrayLike, y: ArrayLike, session: Sessions) -> float:
         p = sigmoid(logits + level[day])
         level += np.clip(np.bincount(day, outcome - p) / (np.bincount(day, p * (1 - p)) + 1.0), -2, 2)
     moved = logits + level[day]
-    return float((np.logaddexp(0, moved) - outcome * moved).mean())
+    losses: Floats = np.logaddexp(0, moved) - outcome * moved
+    return losses
 
 
 def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:

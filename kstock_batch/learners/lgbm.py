@@ -56,9 +56,8 @@ class LgbmMember:
 
         With ``validation`` it keeps the rounds that tell stocks apart best there, inside sessions.
         """
-        leaf = max(5, min(MIN_ROWS_IN_LEAF, len(examples.ends) // ROWS_PER_LEAF))
-        own = {"seed": recipe.seed, "num_threads": recipe.threads, "min_data_in_leaf": leaf, "min_data_per_group": leaf}
-        parameters = PARAMETERS | own | dict(recipe.parameters)
+        own = {"seed": recipe.seed, "num_threads": recipe.threads}
+        parameters = own_parameters(len(examples.ends)) | own | dict(recipe.parameters)
         data = _dataset(examples, recipe, parameters)
         progress = Progress(recipe)
         watched: dict[str, Any] = {}
@@ -133,6 +132,12 @@ class LgbmMember:
                 name: round(float(share), 4) for name, share in zip(self.booster.feature_name(), shares, strict=True)
             },
         }
+
+
+def own_parameters(n_rows: int) -> dict[str, Any]:
+    """Return the parameters by which it learns from ``n_rows`` unless told others."""
+    leaf = max(5, min(MIN_ROWS_IN_LEAF, n_rows // ROWS_PER_LEAF))
+    return PARAMETERS | {"min_data_in_leaf": leaf, "min_data_per_group": leaf}
 
 
 def _dataset(

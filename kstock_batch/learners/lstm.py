@@ -15,6 +15,7 @@ from kstock_batch.features.windows import FloatRows, RowNumbers, gather
 from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.calibration import sigmoid
+from kstock_batch.learners.lstm_recipe import Recipe
 from kstock_batch.learners.lstm_sample import Sample, split_by_session
 from kstock_batch.learners.lstm_scaler import Scaler
 
@@ -58,6 +59,7 @@ class LstmMember:
         on_epoch: OnEpoch | None = None,
         budget_s: float | None = None,
         device: str = "cpu",
+        recipe: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return the member trained on ``examples.sequence_ends``.
 
@@ -70,9 +72,11 @@ class LstmMember:
         on_epoch : called with (epoch from 1, training loss, validation loss or None)
         budget_s : seconds after which training stops, with the best so far; facts then say ``stopped_by`` "budget"
         device : "cpu", "cuda", "mps", or "auto" for cuda where there is one
+        recipe : values of ``Recipe`` by name that replace its own; an unknown name is refused
         """
         from kstock_batch.learners import lstm_training
 
+        chosen = Recipe.of(recipe)
         sample, validation = Sample.of(examples), None
         if stop_early:
             session = examples.inputs.session[examples.sequence_ends]
@@ -88,6 +92,7 @@ class LstmMember:
             on_epoch=on_epoch,
             budget_s=budget_s,
             device=device,
+            recipe=chosen,
         )
         return cls.sound(trained.weights, trained.scaler, trained.facts(), "the LSTM just trained")
 

@@ -43,6 +43,7 @@ def fit_apart(
     on_epoch: OnEpoch = lambda *_: None,
     budget_s: float | None = None,
     device: str = "cpu",
+    recipe: Mapping[str, Any] | None = None,
 ) -> LstmMember:
     """Return what ``LstmMember.fit`` returns for the same arguments; ``scratch`` is a folder for the arrays."""
     for left in scratch.glob(f"{_PREFIX}*"):  # by a run that was killed
@@ -55,6 +56,7 @@ def fit_apart(
         "learning_rates": None if learning_rates is None else list(learning_rates),
         "budget_s": budget_s,
         "device": device,
+        "recipe": None if recipe is None else dict(recipe),
     }
     with disk_full_is_named(scratch):
         scratch.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from kstock_batch.features.windows import FloatRows
 from kstock_batch.learners.lstm import OnEpoch
 from kstock_batch.learners.lstm_network import StockLSTM
+from kstock_batch.learners.lstm_recipe import Recipe
 from kstock_batch.learners.lstm_sample import Sample
 from kstock_batch.learners.lstm_scaler import Scaler
 from kstock_batch.learners.torch_runtime import find_device, freed_pages_kept, seeded, workers
@@ -35,24 +36,6 @@ from kstock_batch.learners.torch_runtime import find_device, freed_pages_kept, s
 Positions = NDArray[np.int64]
 
 _JUDGED_AT_ONCE = 256  # windows of validation per thread
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the network is trained; a rate is per step, a patience in epochs without a better validation loss."""
-
-    batch_size: int = 512
-    shard_size: int = 64
-    learning_rate: float = 1e-3
-    warm_up_steps: int = 100
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    lower_rate_patience: int = 1
-    stop_patience: int = 3
-
-    def batch_for(self, n_windows: int) -> int:
-        """Return the batch size: smaller for few windows, so that an epoch still has some twenty steps."""
-        return min(self.batch_size, max(32, n_windows // 20))
 
 
 @dataclass(frozen=True)
@@ -101,7 +84,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     budget_s: float | None = None,
     device: str = "cpu",
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = Recipe(),  # noqa: B008  # frozen
 ) -> Trained:
     """Return the network trained for at most ``epochs``; on a processor, the same arguments give the same bytes.
 

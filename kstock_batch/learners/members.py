@@ -1,9 +1,10 @@
 """Which members there are, and which this environment can train or score: an absent library is no error."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from kstock_batch.learners.base import Member
 
@@ -29,6 +30,16 @@ def member_class(name: str) -> type[Member]:
     """Return the class of a member, importing its library."""
     home = HOMES[name]
     return cast("type[Member]", getattr(import_module(home.module), home.class_name))
+
+
+def own_parameters(name: str, n_rows: int) -> dict[str, Any]:
+    """Return the parameters by which a member learns from ``n_rows`` unless told others; an LSTM's need no torch."""
+    if name == "lstm":
+        from kstock_batch.learners.lstm_recipe import Recipe
+
+        return asdict(Recipe())
+    found: dict[str, Any] = import_module(HOMES[name].module).own_parameters(n_rows)
+    return found
 
 
 def trainable() -> tuple[str, ...]:

@@ -50,9 +50,8 @@ class XgbMember:
 
         With ``validation`` it keeps the rounds that tell stocks apart best there, inside sessions.
         """
-        hessian = max(1.0, min(MIN_HESSIAN_IN_LEAF, len(examples.ends) / ROWS_PER_HESSIAN))
-        own = {"seed": recipe.seed, "nthread": recipe.threads, "min_child_weight": hessian}
-        parameters = PARAMETERS | own | dict(recipe.parameters)
+        own = {"seed": recipe.seed, "nthread": recipe.threads}
+        parameters = own_parameters(len(examples.ends)) | own | dict(recipe.parameters)
         progress = Progress(recipe)
         data = _matrix(examples, recipe)
         watched: dict[str, Any] = {}
@@ -130,6 +129,11 @@ class XgbMember:
             **self.facts,
             "gain_share": {name: round(gain.get(name, 0.0) / total, 4) for name in self.booster.feature_names or []},
         }
+
+
+def own_parameters(n_rows: int) -> dict[str, Any]:
+    """Return the parameters by which it learns from ``n_rows`` unless told others."""
+    return PARAMETERS | {"min_child_weight": max(1.0, min(MIN_HESSIAN_IN_LEAF, n_rows / ROWS_PER_HESSIAN))}
 
 
 def _types(inputs: Inputs) -> list[str]:

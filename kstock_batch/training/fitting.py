@@ -32,7 +32,7 @@ class Fitter:
     Attributes
     ----------
     names : the members, in the ensemble's order
-    parameters : name -> the library's parameters that replace the member's own
+    parameters : name -> parameters that replace the member's own: the library's, or values of the LSTM's recipe
     budget : of the whole retrain
     advance : told what begins
     """
@@ -49,15 +49,26 @@ class Fitter:
         """Return the members trained on ``examples``: until ``stop`` says so, else for as long as ``like`` says."""
         members: dict[str, Member] = {}
         for name in self.names:
-            self.advance(name)
-            seconds = self.budget.take(COSTS[name])
-            duration = None if like is None else like[name]
-            if name == "lstm":
-                members[name] = self._lstm(examples, duration, seconds)
-            else:
-                members[name] = self._tree(name, examples, stop, duration, seconds)
-            self.budget.note(name, members[name].card().get("stopped_by"))
+            members[name] = self.fit_one(name, examples, stop, like)
         return members
+
+    def fit_one(
+        self,
+        name: str,
+        examples: Examples,
+        stop: "StopExamples | None" = None,
+        like: Mapping[str, Duration] | None = None,
+    ) -> Member:
+        """Return one of the members, trained as beside the others."""
+        self.advance(name)
+        seconds = self.budget.take(COSTS[name])
+        duration = None if like is None else like[name]
+        if name == "lstm":
+            member = self._lstm(examples, duration, seconds)
+        else:
+            member = self._tree(name, examples, stop, duration, seconds)
+        self.budget.note(name, member.card().get("stopped_by"))
+        return member
 
     def _tree(
         self,
@@ -95,6 +106,7 @@ class Fitter:
             budget_s=seconds,
             device=self.settings.device,
             on_epoch=lambda epoch, *_: self.advance(f"lstm, epoch {epoch} done"),
+            recipe=self.parameters.get("lstm"),
             **given,
         )
 

@@ -44,7 +44,7 @@ def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -
         "inputs": describe_inputs(),
         "label": {"horizon": HORIZON, "rise": LABEL_RISE},
         "base_rate": float(rows.label.mean()),
-        "training": span(rows, np.arange(len(rows.sessions))) | {"data_digest": _digest(rows)},
+        "training": span(rows, np.arange(len(rows.sessions))) | {"data_digest": data_digest(rows)},
         "folds": [{"train": span(rows, fold.train), "test": span(rows, fold.test)} for fold in trained.folds],
         "judged": span(rows, np.concatenate([fold.test for fold in trained.folds])),
         "purge_sessions": HORIZON,
@@ -68,6 +68,7 @@ def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -
         "brier": brier_parts(blend, oof.y).row(),
         "gate": trained.verdict.as_json(),
         "over_budget": list(trained.overrun),
+        "tuned": {name: dict(parameters) for name, parameters in trained.tuned.items()},
         "libraries": _library_versions(),
     }
 
@@ -96,7 +97,7 @@ def span(rows: LabelledRows, positions: Any) -> dict[str, Any]:
     }
 
 
-def _digest(rows: LabelledRows) -> str:
+def data_digest(rows: LabelledRows) -> str:
     """Return a digest of every number that was learnt from: the same data give the same digest."""
     whole = hashlib.sha256()
     arrays: tuple[np.ndarray[Any, Any], ...] = (rows.inputs.tabular, rows.inputs.sequence, rows.ends, rows.label)

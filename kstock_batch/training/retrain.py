@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,6 +53,7 @@ class Fitted:
     oof : what the folds' models say
     members, floors : trained on all rows
     overrun : parts that their share of the time budget ended
+    tuned : member -> the parameters that a search found and that it was trained by
     """
 
     rows: LabelledRows
@@ -78,6 +81,11 @@ class Trained(Fitted):
     weights: ChosenWeights
     champion: Probabilities | None
     verdict: Verdict
+<<<<<<< HEAD
+=======
+    overrun: tuple[str, ...]
+    tuned: Mapping[str, Mapping[str, Any]]
+>>>>>>> tune
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def retrain(
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)
     registry = Registry(settings.models)
-    trained = train(rows, settings, registry, run, advance)
+    trained = train(rows, settings, registry, run, advance, tuned=tuned_parameters(settings.models, as_of))
     with run.stage("store version"):
         manifest = manifest_of(trained, settings, as_of, run)
         version = registry.add(run.started_at, manifest, lambda folder: _write(folder, trained))
@@ -131,11 +139,24 @@ def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
     )
 
 
+<<<<<<< HEAD
 def fit(rows: LabelledRows, settings: Settings, run: Run, advance: Advance) -> Fitted:
     """Return the members trained on all ``rows`` and what the folds' members say out of fold."""
+=======
+def train(
+    rows: LabelledRows,
+    settings: Settings,
+    registry: Registry,
+    run: Run,
+    advance: Advance,
+    *,
+    tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Trained:
+    """Return the members trained on all ``rows``, by ``tuned`` parameters, with what their folds prove of them."""
+>>>>>>> tune
     folds, names = folds_of(len(rows.sessions), settings), members_here()
     budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
-    fitter = Fitter(settings, budget, names, tuned_parameters(settings.models), advance)
+    fitter = Fitter(settings, budget, names, tuned, advance)
     with run.stage("train and judge folds") as stage:
         oof = out_of_fold(rows, folds, settings, fitter)
         stage.n_rows = sum(len(rows.chosen(fold.train)) for fold in folds)
@@ -164,6 +185,11 @@ def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, 
         weights=weights,
         champion=champion,
         verdict=verdict,
+<<<<<<< HEAD
+=======
+        overrun=tuple(budget.overrun),
+        tuned={name: dict(tuned[name]) for name in names if name in tuned},
+>>>>>>> tune
     )
 
 
