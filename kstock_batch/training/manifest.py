@@ -101,7 +101,7 @@ def data_digest(rows: LabelledRows) -> str:
     """Return a digest of every number that was learnt from: the same data give the same digest."""
     whole = hashlib.sha256()
     for array in (rows.inputs.tabular, rows.inputs.sequence, rows.ends, rows.label):
-        whole.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        whole.update(np.ascontiguousarray(array).data.cast("B"))
     return whole.hexdigest()
 
 
