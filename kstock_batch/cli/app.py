@@ -53,20 +53,12 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 
 def _register() -> None:
-<<<<<<< HEAD
-    from kstock_batch.cli import audits, data, features, handout, model, nightly, questions
+    from kstock_batch.cli import audits, data, features, handout, model, nightly, questions, tune
     from kstock_batch.cli.retrain import retrain
 
     for command in (
         *(data.demo, data.ingest, features.features, audits.audit),
-        *(retrain, model.models),
-=======
-    from kstock_batch.cli import audits, data, features, handout, model, nightly, questions, tune
-
-    for command in (
-        *(data.demo, data.ingest, features.features, audits.audit),
-        *(model.retrain, tune.tune, model.models),
->>>>>>> tune
+        *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, questions.sql, handout.export, handout.snapshot, questions.status),
     ):
         cli.add_command(command)

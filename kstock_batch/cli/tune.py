@@ -69,6 +69,7 @@ def tune(
         console.note("stopped; every finished trial is kept, the same command goes on")
         raise
     _print(found, as_json=as_json, is_final=True)
+    _note_old(settings, found)
 
 
 def _material(settings: Settings, as_of: date | None) -> "Material":
@@ -100,6 +101,17 @@ def _print(everything: "list[Found]", *, as_json: bool, is_final: bool) -> None:
     for found in everything:
         written = "; the next retrain uses it" if is_final and found.is_better else ""
         console.result(f"{found.sentence}{written}")
+
+
+def _note_old(settings: Settings, everything: "list[Found]") -> None:
+    """Say where an earlier search's parameters stay in force although this one proved nothing better."""
+    from kstock_batch.training.tuned import FILE_NAME, tuned_facts
+
+    old = tuned_facts(settings.models)
+    for found in everything:
+        if not found.is_better and found.member in old:
+            night = old[found.member]["as_of"]
+            console.note(f"{settings.models / FILE_NAME} keeps {found.member}'s parameters found as-of {night}")
 
 
 def _row(trial: dict[str, Any]) -> dict[str, Any]:

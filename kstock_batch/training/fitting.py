@@ -35,6 +35,7 @@ class Fitter:
     parameters : name -> parameters that replace the member's own: the library's, or values of the LSTM's recipe
     budget : of the whole retrain
     advance : told what begins
+    scratch : folder in the warehouse for the LSTM's arrays; whoever begins there clears it of what others left
     """
 
     settings: Settings
@@ -42,6 +43,7 @@ class Fitter:
     names: tuple[str, ...]
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     advance: Advance = lambda _: None
+    scratch: str = "scratch"
 
     def fit(
         self, examples: Examples, stop: "StopExamples | None" = None, like: Mapping[str, Duration] | None = None
@@ -100,7 +102,7 @@ class Fitter:
             given = {"epochs": duration.steps, "stop_early": False, "learning_rates": duration.learning_rates}
         return fit_apart(
             examples,
-            scratch=self.settings.warehouse / "scratch",
+            scratch=self.settings.warehouse / self.scratch,
             seed=self.settings.seed,
             threads=self.settings.threads,
             budget_s=seconds,

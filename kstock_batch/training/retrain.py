@@ -62,6 +62,7 @@ class Fitted:
     members: Mapping[str, Member]
     floors: Mapping[str, LogisticModel]
     overrun: tuple[str, ...]
+    tuned: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,6 @@ class Trained(Fitted):
     weights: ChosenWeights
     champion: Probabilities | None
     verdict: Verdict
-<<<<<<< HEAD
-=======
-    overrun: tuple[str, ...]
-    tuned: Mapping[str, Mapping[str, Any]]
->>>>>>> tune
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def retrain(
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)
     registry = Registry(settings.models)
-    trained = train(rows, settings, registry, run, advance, tuned=tuned_parameters(settings.models, as_of))
+    trained = train(rows, settings, registry, run, advance, as_of)
     with run.stage("store version"):
         manifest = manifest_of(trained, settings, as_of, run)
         version = registry.add(run.started_at, manifest, lambda folder: _write(folder, trained))
@@ -139,21 +135,15 @@ def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
     )
 
 
-<<<<<<< HEAD
-def fit(rows: LabelledRows, settings: Settings, run: Run, advance: Advance) -> Fitted:
-    """Return the members trained on all ``rows`` and what the folds' members say out of fold."""
-=======
-def train(
+def fit(
     rows: LabelledRows,
     settings: Settings,
-    registry: Registry,
     run: Run,
     advance: Advance,
     *,
     tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> Trained:
-    """Return the members trained on all ``rows``, by ``tuned`` parameters, with what their folds prove of them."""
->>>>>>> tune
+) -> Fitted:
+    """Return the members trained on all ``rows``, by ``tuned`` parameters, and what the folds' members say."""
     folds, names = folds_of(len(rows.sessions), settings), members_here()
     budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
     fitter = Fitter(settings, budget, names, tuned, advance)
@@ -164,12 +154,15 @@ def train(
         examples = rows.examples(np.arange(len(rows.ends)), **strides(settings))
         members, floors = fitter.fit(examples, like=oof.durations), fit_floors(examples)
         stage.n_rows = len(rows.ends)
-    return Fitted(rows, folds, oof, members, floors, tuple(budget.overrun))
+    used = {name: dict(tuned[name]) for name in names if name in tuned}
+    return Fitted(rows, folds, oof, members, floors, tuple(budget.overrun), used)
 
 
-def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance) -> Trained:
+def train(
+    rows: LabelledRows, settings: Settings, registry: Registry, run: Run, advance: Advance, as_of: date
+) -> Trained:
     """Return the members trained on all ``rows`` with what their folds prove of them."""
-    fitted = fit(rows, settings, run, advance)
+    fitted = fit(rows, settings, run, advance, tuned=tuned_parameters(settings.models, as_of))
     oof, folds = fitted.oof, fitted.folds
     with run.stage("calibrate and weigh"):
         atr_pct = rows.keys[oof.windows]["atr_pct"].cast(pl.Float64).to_numpy()
@@ -185,11 +178,6 @@ def train(rows: LabelledRows, settings: Settings, registry: Registry, run: Run, 
         weights=weights,
         champion=champion,
         verdict=verdict,
-<<<<<<< HEAD
-=======
-        overrun=tuple(budget.overrun),
-        tuned={name: dict(tuned[name]) for name in names if name in tuned},
->>>>>>> tune
     )
 
 

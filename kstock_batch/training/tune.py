@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Advance = Callable[..., None]
 
+SCRATCH = "tuning"  # of its own: a retrain may run beside a search
+
 
 def require_optuna() -> None:
     """Refuse to go on without the library that searches."""
@@ -95,6 +97,7 @@ class Search:
             members_here(),
             {} if is_default else {self.member: trial.params},
             lambda label: self.advance(label, steps=0),
+            SCRATCH,
         )
         found, losses, totals = None, [], []
         for number, block in enumerate(self.material.blocks):
