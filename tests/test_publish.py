@@ -91,7 +91,7 @@ def test_no_column_of_the_store_is_forgotten(served, stored):
     target, _, columns = served
     published = set(ask(target, COLUMNS.format(STORED_AS[stored])))
     assert set(columns[stored]) <= published
-    assert published - set(columns[stored]) <= {("name",), ("market",), ("sector",), ("shap_top3",)}
+    assert published - set(columns[stored]) <= {("name",), ("market",), ("sector",)}
 
 
 def test_the_publication_says_what_it_is(served):
@@ -286,7 +286,7 @@ def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
         warehouse.con.execute(
             "INSERT INTO prediction SELECT as_of - CAST(i AS INTEGER), ticker, random(), random(), label, score_bonus,"
             " random(), random(), rank, random(), random(), random(), random(), model_version, fingerprint, run_id,"
-            " scored_at FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
+            " scored_at, shap_top3 FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
         )
         with pytest.raises(DiskFull) as caught:
             publish_now(warehouse, target)

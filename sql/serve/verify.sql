@@ -17,6 +17,7 @@ counted AS (
       AND coalesce(xgb, 0) BETWEEN 0 AND 1
       AND coalesce(lstm, 0) BETWEEN 0 AND 1
     )) AS n_impossible,
+    count(*) FILTER (NOT coalesce(json_valid(shap_top3), false)) AS n_unreadable,
   FROM prediction
 ),
 fact AS (
@@ -41,6 +42,8 @@ fact AS (
   SELECT 'number of distinct (as_of, ticker)', CAST(n_predictions AS VARCHAR), CAST(n_keys AS VARCHAR) FROM counted
   UNION ALL
   SELECT 'number of probabilities outside 0 ... 1', '0', CAST(n_impossible AS VARCHAR) FROM counted
+  UNION ALL
+  SELECT 'number of explanations that are no JSON', '0', CAST(n_unreadable AS VARCHAR) FROM counted
   UNION ALL
   SELECT
     'rows of view latest',
