@@ -135,6 +135,19 @@ def test_views_show_the_newest_session_and_what_the_bot_calls_ml_predictions(ser
     assert found == [(0.83,), (0.52,)]
 
 
+def test_explanations_reach_the_bots_ml_predictions_and_nights_of_before_say_nothing(warehouse, target):
+    told = '[["rsi", 0.25], ["per_rank", -0.1], ["roe_rank", 0.02]]'
+    warehouse.con.execute(
+        "UPDATE prediction SET shap_top3 = CASE rank WHEN 1 THEN $told END WHERE as_of = $day",
+        {"told": told, "day": TUESDAY},
+    )
+    publish_now(warehouse, target)
+    rows = ask(target, f"SELECT ticker, shap_top3 FROM ml_predictions WHERE pred_date = DATE '{TUESDAY}' ORDER BY ALL")
+    assert rows == sorted([(HYNIX, "[]"), (UNLISTED, "[]"), (SAMSUNG, told)])
+    digits = ask(target, f"SELECT CAST(shap_top3::JSON->0->>1 AS DOUBLE) FROM latest WHERE ticker = '{SAMSUNG}'")
+    assert digits == [(0.25,)]
+
+
 def test_only_features_of_the_newest_predicted_session_are_published(served):
     target, _, _ = served
     assert ask(target, "SELECT ticker, as_of, rsi FROM feature_latest") == [(SAMSUNG, TUESDAY, 55.0)]
@@ -199,6 +212,10 @@ def test_the_store_remains_usable_and_the_folder_clean(warehouse, target):
         (
             "UPDATE prediction SET probability = 1.01 WHERE rank = 3",
             "number of probabilities outside 0 ... 1 should be 0 but is 1",
+        ),
+        (
+            """UPDATE prediction SET shap_top3 = '[["rsi", NaN]]' WHERE rank = 3""",
+            "number of explanations that are no JSON should be 0 but is 1",
         ),
         (
             "INSERT INTO prediction SELECT * FROM prediction WHERE rank = 3",

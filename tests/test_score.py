@@ -1,16 +1,20 @@
 """The nightly score: what a prediction says, when a session is not scored, and that a rerun changes nothing."""
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 
-from factories import asked_json, done, edit_json, run, sentence, store_rows
+from factories import asked_json, done, run, sentence, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.bot.results import score_bonus, signal_label
-from kstock_batch.learners.calibration import even_prior_signal
+from kstock_batch.champion import Champion
+from kstock_batch.learners.calibration import even_prior_signal, logit
+from kstock_batch.learners.ensemble import CalibratedBlend, blend
+from kstock_batch.learners.inputs import TABULAR_NAMES
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
@@ -44,9 +48,6 @@ def test_the_published_numbers_are_those_of_the_store(trained_root):
 
 
 def test_the_ranked_blend_is_the_calibrated_mean_of_the_calibrated_members(trained_root):
-    from kstock_batch.learners.calibration import logit
-    from kstock_batch.learners.ensemble import CalibratedBlend, blend
-
     rows = predictions(trained_root)
     calibration = CalibratedBlend.from_manifest(Registry(trained_root / "models").champion().manifest)
     mean = blend({name: rows[name].to_numpy() for name in ("lgbm", "xgb", "lstm")}, calibration.weights)
@@ -55,8 +56,6 @@ def test_the_ranked_blend_is_the_calibrated_mean_of_the_calibrated_members(train
 
 
 def test_every_prediction_says_in_three_columns_what_sets_the_stock_apart(trained_root):
-    from kstock_batch.learners.inputs import TABULAR_NAMES
-
     rows = predictions(trained_root)
     told = [json.loads(text) for text in rows["shap_top3"]]
     assert told
@@ -71,15 +70,13 @@ def test_every_prediction_says_in_three_columns_what_sets_the_stock_apart(traine
     assert sum(value for _, value in told[0]) > 0 > sum(value for _, value in told[-1])
 
 
-def test_a_model_without_a_tree_in_its_blend_explains_nothing(trained_root):
-    def without_trees(manifest):
-        manifest["weights"] = {"lgbm": 0.0, "xgb": 0.0, "lstm": 1.0}
-
-    before = predictions(trained_root)
-    edit_json(Registry(trained_root / "models").champion().folder / "manifest.json", without_trees)
-    done(trained_root, "score", "--as-of", before["as_of"][0], "--force")
-    after = store_rows(trained_root, "SELECT DISTINCT shap_top3 FROM prediction")
-    assert after == [("[]",)]
+def test_a_model_without_a_tree_in_its_blend_explains_nothing(trained_root, monkeypatch):
+    calibration = CalibratedBlend.from_manifest(Registry(trained_root / "models").champion().manifest)
+    no_trees = replace(calibration, weights={"lgbm": 0.0, "xgb": 0.0, "lstm": 1.0})
+    monkeypatch.setattr(Champion, "calibration", no_trees)
+    done(trained_root, "score", "--as-of", predictions(trained_root)["as_of"][0], "--force")
+    assert store_rows(trained_root, "SELECT DISTINCT shap_top3 FROM prediction") == [("[]",)]
+    assert set(predictions(trained_root)["shap_top3"]) == {"[]"}
 
 
 def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root):
@@ -199,7 +196,9 @@ def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch
 
     before = predictions(trained_root)
     monkeypatch.setattr(XgbMember, "margin", nothing)
-    monkeypatch.setattr("kstock_batch.learners.calibration.Calibrator.apply", lambda self, z, session=None: np.asarray(z) + 2)
+    monkeypatch.setattr(
+        "kstock_batch.learners.calibration.Calibrator.apply", lambda self, z, session=None: np.asarray(z) + 2
+    )
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert "probabilities that are none" in sentence(failed)

@@ -10,7 +10,7 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.champion import Champion
-from kstock_batch.errors import DataNotReady, ModelRefused
+from kstock_batch.errors import ModelRefused
 from kstock_batch.features.completeness import require_complete
 from kstock_batch.learners.base import Probabilities
 from kstock_batch.learners.calibration import even_prior_signal

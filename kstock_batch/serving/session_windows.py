@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from kstock_batch.errors import DataNotReady
@@ -18,7 +19,7 @@ from kstock_batch.store.queries import Query
 
 @dataclass(frozen=True)
 class SessionWindows:
-    """The windows of every scoreable ticker of one session; ``ends`` (N,) are row numbers of ``bars`` and ``inputs``."""
+    """The windows of every scoreable ticker of one session; ``ends`` (N,) are rows of ``bars`` and of ``inputs``."""
 
     bars: BarRows
     inputs: Inputs
@@ -43,7 +44,7 @@ class SessionWindows:
 def _ends_to_score(bars: BarRows, as_of: date) -> RowNumbers:
     wanted = bars.frame.select((pl.col("as_of") == as_of) & pl.col("is_scoreable")).to_series().to_numpy()
     ends = bars.window_ends()
-    ends = ends[wanted[ends]]
+    ends = np.asarray(ends[wanted[ends]], dtype=np.int64)
     if not len(ends):
         raise DataNotReady(
             f"no ticker is scoreable on {as_of}", fix="ingest that session and 60 bars before it, then score again"
