@@ -51,7 +51,7 @@ def test_a_scored_stock_is_told_as_it_is_stored_with_the_same_three_columns(trai
         assert told["n_scored"] == len(rows)
         assert told["stored"] == {"probability": row.probability, "model_version": row.model_version}
         assert told["against_stored"] == "as stored"
-        first = [(term["column"], round(term["adds"], 4)) for term in told["trees"]["terms"][:3]]
+        first = [(term["column"], round(term["adds"], 4)) for term in told["reasons"]["trees"]["terms"][:3]]
         assert first == list(row.shap_top3)
 
 
@@ -62,7 +62,7 @@ def test_the_terms_add_up_to_the_standing_the_members_give(trained_root):
     for ticker in list(rows)[::9]:
         told = asked_json(trained_root, "explain", ticker, "--as-of", as_of)
         standing = {name: float(logit(told[name]) - level[name]) for name in level}
-        trees, lstm = told["trees"], told["lstm"]
+        trees, lstm = told["reasons"]["trees"], told["reasons"]["lstm"]
         of_trees = (weights["lgbm"] * standing["lgbm"] + weights["xgb"] * standing["xgb"]) / (
             weights["lgbm"] + weights["xgb"]
         )
@@ -79,7 +79,7 @@ def test_the_terms_add_up_to_the_standing_the_members_give(trained_root):
 def test_what_all_stocks_share_in_the_lstm_is_the_same_for_each(trained_root):
     as_of, rows = stored(trained_root)
     offsets = [
-        asked_json(trained_root, "explain", ticker, "--as-of", as_of)["lstm"]["offset"] for ticker in list(rows)[:3]
+        asked_json(trained_root, "explain", ticker, "--as-of", as_of)["reasons"]["lstm"]["offset"] for ticker in list(rows)[:3]
     ]
     assert offsets == pytest.approx([offsets[0]] * 3, abs=1e-3)  # the gradients leave 1e-4 of raw log-odds over
 
@@ -87,14 +87,14 @@ def test_what_all_stocks_share_in_the_lstm_is_the_same_for_each(trained_root):
 def test_the_lstms_bars_are_the_stocks_last_twenty_sessions_oldest_first(trained_root):
     as_of, rows = stored(trained_root)
     ticker = min(rows)
-    bars = asked_json(trained_root, "explain", ticker, "--as-of", as_of)["lstm"]["bars"]
+    bars = asked_json(trained_root, "explain", ticker, "--as-of", as_of)["reasons"]["lstm"]["bars"]
     days = store_rows(
         trained_root,
         f"SELECT as_of FROM feature_daily WHERE ticker = '{ticker}' AND as_of <= DATE '{as_of}' ORDER BY as_of",
     )
     assert [bar["session"] for bar in bars] == [str(day) for (day,) in days[-20:]]
     assert sum(bar["attention"] for bar in bars) == pytest.approx(1)
-    told = asked_json(trained_root, "explain", ticker, "--as-of", as_of)["lstm"]["columns"]["total"]
+    told = asked_json(trained_root, "explain", ticker, "--as-of", as_of)["reasons"]["lstm"]["columns"]["total"]
     assert sum(bar["adds"] for bar in bars) == pytest.approx(told, abs=1e-9)
 
 
@@ -140,7 +140,7 @@ def test_a_bar_grows_from_its_middle_and_never_beyond_its_half():
 
 
 def test_nothing_is_written_and_torch_is_not_imported(trained_root):
-    as_of, rows = stored(trained_root)
+    _, rows = stored(trained_root)
     store, published = Settings(root=trained_root).store, Settings(root=trained_root).published
     before = store.read_bytes(), published.read_bytes()
     asked = (
@@ -169,11 +169,10 @@ def refused(root, code, *args):
 
 
 def test_a_stock_nobody_knows_and_a_session_that_was_none(trained_root):
-    as_of, rows = stored(trained_root)
+    _, rows = stored(trained_root)
     assert "knows no stock 999999" in refused(trained_root, 3, "999999")
     assert "2024-06-22 was no session" in refused(trained_root, 3, min(rows), "--as-of", "2024-06-22")
     assert "is outside the stored prices" in refused(trained_root, 3, min(rows), "--as-of", "2031-01-02")
-    assert "use --as-of" in refused(trained_root, 3, min(rows), "--as-of", "2024-06-22").replace(
         "use 2", "use --as-of 2"
     )
 
@@ -226,13 +225,13 @@ def test_a_champion_without_an_lstm_or_without_weight_on_its_trees_explains_the_
 
     monkeypatch.setattr(Champion, "calibration", replace(calibration, weights={"lgbm": 0.0, "xgb": 0.0, "lstm": 1.0}))
     told = done(trained_root, *args)
-    assert json.loads(told.stdout)["trees"] is None and json.loads(told.stdout)["lstm"]
+    assert json.loads(told.stdout)["reasons"]["trees"] is None and json.loads(told.stdout)["reasons"]["lstm"]
     assert "no tree has weight in the blend" in told.stderr
     monkeypatch.undo()
 
     monkeypatch.setattr(Champion, "load", classmethod(without_lstm))
     told = done(trained_root, *args)
-    assert json.loads(told.stdout)["lstm"] is None and json.loads(told.stdout)["trees"]
+    assert json.loads(told.stdout)["reasons"]["lstm"] is None and json.loads(told.stdout)["reasons"]["trees"]
     assert "has no LSTM" in told.stderr
     shown = done(trained_root, *args[:-1])
     assert "its bars" not in shown.stdout and "the trees" in shown.stdout

@@ -189,16 +189,14 @@ def test_audits_of_severity_fail_stop_the_night(trained_root):
 
 
 def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch):
-    from kstock_batch.learners.xgb import XgbMember
+    apply = CalibratedBlend.apply
 
-    def nothing(self, inputs, ends):
-        return np.full(len(ends), 2.0)
+    def too_sure(self, *args):
+        members, blended = apply(self, *args)
+        return members, blended + 1
 
     before = predictions(trained_root)
-    monkeypatch.setattr(XgbMember, "margin", nothing)
-    monkeypatch.setattr(
-        "kstock_batch.learners.calibration.Calibrator.apply", lambda self, z, session=None: np.asarray(z) + 2
-    )
+    monkeypatch.setattr(CalibratedBlend, "apply", too_sure)
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert "probabilities that are none" in sentence(failed)

@@ -119,8 +119,10 @@ class Explanation:
             "n_scored": self.n_scored,
             "stored": stored,
             "against_stored": self.against_stored,
-            "trees": None if self.trees is None else asdict(self.trees),
-            "lstm": None if self.lstm is None else asdict(self.lstm),
+            "reasons": {
+                "trees": None if self.trees is None else asdict(self.trees),
+                "lstm": None if self.lstm is None else asdict(self.lstm),
+            },
             "notes": list(self.notes),
         }
 
