@@ -215,7 +215,7 @@ def test_the_store_remains_usable_and_the_folder_clean(warehouse, target):
         ),
         (
             """UPDATE prediction SET shap_top3 = '[["rsi", NaN]]' WHERE rank = 3""",
-            "number of explanations that are no JSON should be 0 but is 1",
+            "number of explanations that are no list of names and numbers should be 0 but is 1",
         ),
         (
             "INSERT INTO prediction SELECT * FROM prediction WHERE rank = 3",
