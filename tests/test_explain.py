@@ -17,6 +17,7 @@ from kstock_batch.cli.explain import HALF, sign_bar
 from kstock_batch.learners.calibration import logit
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.registry import Registry
+from kstock_batch.serving.explain import _largest
 from kstock_batch.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -114,6 +115,16 @@ def test_a_stored_probability_that_differs_is_named_with_its_reason(trained_root
     assert "the stored 0.1234 differs" in told and f"score --as-of {as_of} --force" in told
     change_store(trained_root, "UPDATE prediction SET model_version = 'another'")
     assert "is of model another" in asked_json(trained_root, "explain", ticker, "--as-of", as_of)["against_stored"]
+
+
+def test_the_largest_terms_are_so_by_size_whatever_their_sign_and_an_unknown_value_is_none():
+    names, values = [f"c{n}" for n in range(12)], np.arange(12, dtype=np.float32)
+    values[11] = np.nan
+    adds = np.array([0.0, *(0.1 * n for n in range(1, 11)), -5.0])
+    told = _largest(names, values, adds)
+    assert [term.column for term in told.terms] == ["c11", *(f"c{n}" for n in range(10, 1, -1))]
+    assert (told.terms[0].value, told.terms[0].adds, told.terms[1].value) == (None, -5.0, 10.0)
+    assert (told.n_others, told.others, told.total) == (2, pytest.approx(0.1), pytest.approx(0.5))
 
 
 # What a person sees
