@@ -1,6 +1,8 @@
 """Contributions against those both libraries compute themselves, and how they are told."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import lightgbm as lgb
@@ -271,3 +273,10 @@ def test_the_three_are_told_in_json_without_a_negative_zero():
 def test_fewer_than_three_columns_or_no_rows_are_told_as_they_are():
     assert top3(np.array([[1.0]]), ("rsi",)) == [[("rsi", 1.0)]]
     assert top3(np.empty((0, 4)), ("rsi", "per", "roe", "atr_pct")) == []
+
+
+@pytest.mark.parametrize(("member", "other"), [("lgbm", "xgboost"), ("xgb", "lightgbm")])
+def test_a_tree_member_is_explained_without_the_other_ones_library(member, other):
+    asked = f"import sys; sys.modules[{other!r}] = None; import kstock_batch.learners.{member}, kstock_batch.learners.explain"
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
