@@ -277,6 +277,6 @@ def test_fewer_than_three_columns_or_no_rows_are_told_as_they_are():
 
 @pytest.mark.parametrize(("member", "other"), [("lgbm", "xgboost"), ("xgb", "lightgbm")])
 def test_a_tree_member_is_explained_without_the_other_ones_library(member, other):
-    asked = f"import sys; sys.modules[{other!r}] = None; import kstock_batch.learners.{member}, kstock_batch.learners.explain"
+    asked = f"import sys; sys.modules[{other!r}] = None; from kstock_batch.learners import {member}, explain"
     ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
