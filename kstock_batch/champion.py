@@ -9,8 +9,9 @@ import numpy as np
 from kstock_batch.errors import ModelRefused, NoMemberScored
 from kstock_batch.features.windows import RowNumbers
 from kstock_batch.learners.base import Inputs, Margins, Member, Probabilities, member_margins
-from kstock_batch.learners.calibration import Sessions, parts
+from kstock_batch.learners.calibration import Floats, Sessions, parts
 from kstock_batch.learners.ensemble import CalibratedBlend
+from kstock_batch.learners.explain import explain
 from kstock_batch.learners.inputs import INPUTS_VERSION, describe_inputs
 from kstock_batch.learners.linear import LogisticModel
 from kstock_batch.learners.members import absence, member_class, scorable
@@ -64,6 +65,13 @@ class Champion:
         """
         margins = member_margins(self.members, inputs, ends)
         return self.calibration.apply(margins, self._level(margins, inputs, ends, session), session)
+
+    def explain(self, inputs: Inputs, ends: RowNumbers) -> Floats:
+        """Return what each column of ``inputs.tabular`` adds to a window's standing, (N, D); see ``learners.explain``.
+
+        ``ends`` are all windows to be scored of one session.
+        """
+        return explain(self.members, self.calibration, inputs.tabular[ends])
 
     def _level(
         self, margins: Mapping[str, Margins], inputs: Inputs, ends: RowNumbers, session: Sessions | None

@@ -1,6 +1,9 @@
 """Contributions against those both libraries compute themselves, and how they are told."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import lightgbm as lgb
 import numpy as np
@@ -9,8 +12,10 @@ import xgboost as xgb
 
 from kstock_batch.errors import ModelRefused
 from kstock_batch.learners import contributions as module
+from kstock_batch.learners.boosting import BoostingRecipe
 from kstock_batch.learners.calibration import Calibrator
 from kstock_batch.learners.contributions import contributions
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.explain import explain, top3, top3_json
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.path_groups import MAX_BITS, group, walk
@@ -191,29 +196,63 @@ def test_a_model_whose_trees_are_no_log_odds_is_refused():
         xgboost_trees(xgboost_booster(1, objective="reg:squarederror"))
 
 
-def test_what_the_members_say_together_is_their_weighted_calibrated_logit():
+@pytest.fixture(scope="module")
+def session():
+    """Both tree members and one who is none, what they say of one session's rows, and a blend that says it too."""
     planted = problem(signal=1.5)
+    recipe = BoostingRecipe(rounds=20, seed=1, threads=1)
+    members = {kind.name: kind.fit(planted.examples, recipe) for kind in (LgbmMember, XgbMember)}
     inputs, ends = planted.examples.inputs, planted.later_ends
-    members = {kind.name: kind.fit(planted.examples, rounds=20, seed=1, threads=1) for kind in (LgbmMember, XgbMember)}
-    calibrators = {"lgbm": Calibrator(0.8, 0.1), "xgb": Calibrator(1.3, -0.2), "lstm": Calibrator(5.0, 5.0)}
-    weights = {"lgbm": 0.35, "xgb": 0.30, "lstm": 0.35}
-
-    told = explain(members, calibrators, weights, inputs.tabular[ends])
-
-    p = {name: member.predict(inputs, ends) for name, member in members.items()}
-    logit = {name: np.log(q / (1 - q)) for name, q in p.items()}
-    expected = (0.35 * (0.8 * logit["lgbm"] + 0.1) + 0.30 * (1.3 * logit["xgb"] - 0.2)) / 0.65
-    np.testing.assert_allclose(told.by_column.sum(axis=1) + told.bias, expected, atol=1e-5)
-    first = top3(told.by_column, inputs.tabular_names)
-    assert np.mean([row[0][0] == "return_3m_pct" for row in first]) > 0.7
-
-    alone = explain({"xgb": members["xgb"]}, calibrators, weights, inputs.tabular[ends])
-    np.testing.assert_allclose(alone.by_column.sum(axis=1) + alone.bias, 1.3 * logit["xgb"] - 0.2, atol=1e-5)
+    margins = {name: member.margin(inputs, ends) for name, member in members.items()}
+    margins["lstm"] = np.sin(np.arange(len(ends)))
+    calibrators = {"lgbm": Calibrator(0.8, 0.1), "xgb": Calibrator(1.3, -0.2), "lstm": Calibrator(5.0, 0.5)}
+    blend = CalibratedBlend(calibrators, {"lgbm": 0.5, "xgb": 0.2, "lstm": 0.3}, Calibrator())
+    return members | {"lstm": object()}, margins, blend, inputs, ends
 
 
-def test_no_tree_member_is_an_error():
-    with pytest.raises(ValueError, match=r"the weights of the tree members \[\] sum to 0"):
-        explain({}, {}, {"lstm": 1.0}, SCORED)
+def told_logits(margins, blend):
+    """Return each member's calibrated logit as the night computes it, for a session whose level is -1.2."""
+    calibrated, _ = blend.apply(margins, np.full(len(margins["lgbm"]), -1.2))
+    return {name: np.log(p / (1 - p)) for name, p in calibrated.items()}
+
+
+def test_a_rows_contributions_add_up_to_how_far_the_trees_place_it_from_the_sessions_level(session):
+    members, margins, blend, inputs, ends = session
+    by_column = explain(members, blend, inputs.tabular[ends])
+
+    told = told_logits(margins, blend)
+    level = -1.2 + (0.5 * 0.1 + 0.2 * -0.2) / 0.7  # of the session, and what calibration shifts it by
+    expected = (0.5 * told["lgbm"] + 0.2 * told["xgb"]) / 0.7 - level
+    np.testing.assert_allclose(by_column.sum(axis=1), expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(by_column.mean(axis=0), 0, atol=1e-12)  # the session as a whole does not stand out
+    first = top3(by_column, inputs.tabular_names)
+    assert np.mean([row[0][0].startswith("return_3m_pct") for row in first]) > 0.5
+
+
+def test_one_tree_member_alone_speaks_for_all_trees(session):
+    members, margins, blend, inputs, ends = session
+    expected = told_logits(margins, blend)["xgb"] - (-1.2 - 0.2)
+    alone = explain({"xgb": members["xgb"], "lstm": members["lstm"]}, blend, inputs.tabular[ends])
+    np.testing.assert_allclose(alone.sum(axis=1), expected, rtol=0, atol=1e-5)
+    weightless = replace(blend, weights={"lgbm": 0.0, "xgb": 0.2, "lstm": 0.8})
+    np.testing.assert_array_equal(explain(members, weightless, inputs.tabular[ends]), alone)
+
+
+def test_where_no_tree_has_weight_nothing_is_told_and_nothing_fails(session):
+    members, _, blend, inputs, ends = session
+    rows = inputs.tabular[ends]
+    no_weight = replace(blend, weights={"lgbm": 0.0, "xgb": 0.0, "lstm": 1.0})
+    for told in (explain(members, no_weight, rows), explain({"lstm": members["lstm"]}, blend, rows)):
+        assert told.shape == (len(rows), 0)
+        assert top3_json(told, inputs.tabular_names) == ["[]"] * len(rows)
+    assert explain(members, blend, rows[:0]).shape == (0, rows.shape[1])
+    assert not explain(members, blend, rows[:1]).any()  # a stock alone is its own session's level
+
+
+def test_what_is_no_number_is_never_told():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        top3_json(np.array([[np.nan, 0.1]]), ("rsi", "per"))
 
 
 def test_the_three_largest_come_first_with_their_sign():
@@ -234,3 +273,10 @@ def test_the_three_are_told_in_json_without_a_negative_zero():
 def test_fewer_than_three_columns_or_no_rows_are_told_as_they_are():
     assert top3(np.array([[1.0]]), ("rsi",)) == [[("rsi", 1.0)]]
     assert top3(np.empty((0, 4)), ("rsi", "per", "roe", "atr_pct")) == []
+
+
+@pytest.mark.parametrize(("member", "other"), [("lgbm", "xgboost"), ("xgb", "lightgbm")])
+def test_a_tree_member_is_explained_without_the_other_ones_library(member, other):
+    asked = f"import sys; sys.modules[{other!r}] = None; from kstock_batch.learners import {member}, explain"
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr

@@ -91,7 +91,7 @@ def test_no_column_of_the_store_is_forgotten(served, stored):
     target, _, columns = served
     published = set(ask(target, COLUMNS.format(STORED_AS[stored])))
     assert set(columns[stored]) <= published
-    assert published - set(columns[stored]) <= {("name",), ("market",), ("sector",), ("shap_top3",)}
+    assert published - set(columns[stored]) <= {("name",), ("market",), ("sector",)}
 
 
 def test_the_publication_says_what_it_is(served):
@@ -133,6 +133,19 @@ def test_views_show_the_newest_session_and_what_the_bot_calls_ml_predictions(ser
     # 0.83 is the even-prior signal; the calibrated probability of that row is 0.415
     found = ask(target, f"SELECT probability FROM ml_predictions WHERE ticker = '{SAMSUNG}' ORDER BY pred_date DESC")
     assert found == [(0.83,), (0.52,)]
+
+
+def test_explanations_reach_the_bots_ml_predictions_and_nights_of_before_say_nothing(warehouse, target):
+    told = '[["rsi", 0.25], ["per_rank", -0.1], ["roe_rank", 0.02]]'
+    warehouse.con.execute(
+        "UPDATE prediction SET shap_top3 = CASE rank WHEN 1 THEN $told END WHERE as_of = $day",
+        {"told": told, "day": TUESDAY},
+    )
+    publish_now(warehouse, target)
+    rows = ask(target, f"SELECT ticker, shap_top3 FROM ml_predictions WHERE pred_date = DATE '{TUESDAY}' ORDER BY ALL")
+    assert rows == sorted([(HYNIX, "[]"), (UNLISTED, "[]"), (SAMSUNG, told)])
+    digits = ask(target, f"SELECT CAST(shap_top3::JSON->0->>1 AS DOUBLE) FROM latest WHERE ticker = '{SAMSUNG}'")
+    assert digits == [(0.25,)]
 
 
 def test_only_features_of_the_newest_predicted_session_are_published(served):
@@ -199,6 +212,10 @@ def test_the_store_remains_usable_and_the_folder_clean(warehouse, target):
         (
             "UPDATE prediction SET probability = 1.01 WHERE rank = 3",
             "number of probabilities outside 0 ... 1 should be 0 but is 1",
+        ),
+        (
+            """UPDATE prediction SET shap_top3 = '[["rsi", NaN]]' WHERE rank = 3""",
+            "number of explanations that are no list of names and numbers should be 0 but is 1",
         ),
         (
             "INSERT INTO prediction SELECT * FROM prediction WHERE rank = 3",
@@ -286,7 +303,7 @@ def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
         warehouse.con.execute(
             "INSERT INTO prediction SELECT as_of - CAST(i AS INTEGER), ticker, random(), random(), label, score_bonus,"
             " random(), random(), rank, random(), random(), random(), random(), model_version, fingerprint, run_id,"
-            " scored_at FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
+            " scored_at, shap_top3 FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
         )
         with pytest.raises(DiskFull) as caught:
             publish_now(warehouse, target)

@@ -85,6 +85,14 @@ def test_explanations_come_as_the_bots_pairs(path, generations):
     assert reader_on(path).latest(SAMSUNG).result.shap_top3 == [("rsi", 0.25), ("vix", -0.1)]
 
 
+def test_a_row_without_explanation_gives_an_empty_list(path, generations):
+    put(path, generations[0])
+    con = duckdb.connect(str(path))
+    con.execute("UPDATE prediction SET shap_top3 = NULL")
+    con.close()
+    assert reader_on(path).latest(SAMSUNG).result.shap_top3 == []
+
+
 def test_no_prediction_is_none_and_never_a_number(path, generations):
     put(path, generations[1])
     reader = reader_on(path, THURSDAY)

@@ -1,5 +1,7 @@
 """The nightly score: what a prediction says, when a session is not scored, and that a rerun changes nothing."""
 
+import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -9,14 +11,18 @@ import pytest
 from factories import asked_json, done, run, sentence, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.bot.results import score_bonus, signal_label
-from kstock_batch.learners.calibration import even_prior_signal
+from kstock_batch.champion import Champion
+from kstock_batch.learners.calibration import even_prior_signal, logit
+from kstock_batch.learners.ensemble import CalibratedBlend, blend
+from kstock_batch.learners.inputs import TABULAR_NAMES
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
 
 
 def predictions(root):
-    return pl.DataFrame(PredictionReader(Settings(root=root).published, None).top(5000))
+    rows = PredictionReader(Settings(root=root).published, None).top(5000)
+    return pl.DataFrame([{**vars(row), "shap_top3": json.dumps(row.shap_top3)} for row in rows])
 
 
 def test_a_prediction_carries_two_scales_its_members_its_rank_and_its_origin(trained_root):
@@ -42,14 +48,35 @@ def test_the_published_numbers_are_those_of_the_store(trained_root):
 
 
 def test_the_ranked_blend_is_the_calibrated_mean_of_the_calibrated_members(trained_root):
-    from kstock_batch.learners.calibration import Calibrator
-    from kstock_batch.learners.ensemble import WEIGHTS
-
     rows = predictions(trained_root)
-    mean = sum(weight * rows[name].to_numpy() for name, weight in WEIGHTS.items())
-    manifest = Registry(trained_root / "models").champion().manifest
-    calibrated = Calibrator.from_json(manifest["blend_calibrator"]).apply(mean)
+    calibration = CalibratedBlend.from_manifest(Registry(trained_root / "models").champion().manifest)
+    mean = blend({name: rows[name].to_numpy() for name in ("lgbm", "xgb", "lstm")}, calibration.weights)
+    calibrated = calibration.blend.apply(logit(mean))
     assert np.abs(calibrated - rows["probability"].to_numpy()).max() < 1e-12
+
+
+def test_every_prediction_says_in_three_columns_what_sets_the_stock_apart(trained_root):
+    rows = predictions(trained_root)
+    told = [json.loads(text) for text in rows["shap_top3"]]
+    assert told
+    for row in told:
+        assert len(row) == 3
+        sizes = [abs(value) for _, value in row]
+        assert sizes == sorted(sizes, reverse=True) and np.isfinite(sizes).all()
+        assert {name for name, _ in row} <= set(TABULAR_NAMES)
+    stored = store_rows(trained_root, "SELECT shap_top3 FROM prediction ORDER BY rank")
+    assert told == [json.loads(text) for (text,) in stored]
+    # Said of the same stocks, the best of the session stand out by what speaks for them.
+    assert sum(value for _, value in told[0]) > 0 > sum(value for _, value in told[-1])
+
+
+def test_a_model_without_a_tree_in_its_blend_explains_nothing(trained_root, monkeypatch):
+    calibration = CalibratedBlend.from_manifest(Registry(trained_root / "models").champion().manifest)
+    no_trees = replace(calibration, weights={"lgbm": 0.0, "xgb": 0.0, "lstm": 1.0})
+    monkeypatch.setattr(Champion, "calibration", no_trees)
+    done(trained_root, "score", "--as-of", predictions(trained_root)["as_of"][0], "--force")
+    assert store_rows(trained_root, "SELECT DISTINCT shap_top3 FROM prediction") == [("[]",)]
+    assert set(predictions(trained_root)["shap_top3"]) == {"[]"}
 
 
 def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root):
@@ -109,7 +136,7 @@ def test_a_member_that_is_not_a_number_is_refused_even_if_the_blend_is_one(train
     from kstock_batch.learners.lgbm import LgbmMember
 
     before = predictions(trained_root)
-    monkeypatch.setattr(LgbmMember, "predict", lambda self, inputs, ends: np.full(len(ends), np.nan))
+    monkeypatch.setattr(LgbmMember, "margin", lambda self, inputs, ends: np.full(len(ends), np.nan))
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert predictions(trained_root).equals(before)
@@ -129,7 +156,7 @@ def test_a_model_whose_inputs_are_built_otherwise_is_refused(trained_root, monke
     monkeypatch.setattr("kstock_batch.learners.inputs.INPUTS_VERSION", 99)
     refused = run(trained_root, "score", "--force")
     assert refused.exit_code == 10
-    assert "reads its inputs as version 1" in sentence(refused)
+    assert "reads its inputs as version 2" in sentence(refused)
 
 
 def test_the_model_card_is_that_of_the_newest_predictions(trained_root):
@@ -162,14 +189,14 @@ def test_audits_of_severity_fail_stop_the_night(trained_root):
 
 
 def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch):
-    from kstock_batch.learners.xgb import XgbMember
+    apply = CalibratedBlend.apply
 
-    def nothing(self, inputs, ends):
-        return np.full(len(ends), np.inf)
+    def too_sure(self, *args):
+        members, blended = apply(self, *args)
+        return members, blended + 1
 
     before = predictions(trained_root)
-    monkeypatch.setattr(XgbMember, "predict", nothing)
-    monkeypatch.setattr("kstock_batch.learners.calibration.Calibrator.apply", lambda self, p: np.asarray(p))
+    monkeypatch.setattr(CalibratedBlend, "apply", too_sure)
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert "probabilities that are none" in sentence(failed)

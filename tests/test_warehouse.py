@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -216,6 +216,22 @@ def test_a_step_is_migrated_once_and_a_failing_one_leaves_the_version_before_it(
         assert ("more" in tables, "half" in tables) == (True, False)
         versions = warehouse.con.execute("SELECT version FROM schema_version ORDER BY version").fetchall()
         assert versions == [(k,) for k in range(1, n + 2)]
+
+
+def test_predictions_of_before_explanations_say_that_they_explain_nothing(settings, monkeypatch):
+    steps = migrations._migrations()
+    monkeypatch.setattr(migrations, "_migrations", lambda: steps[:2])
+    with Warehouse.open(settings) as warehouse:
+        warehouse.con.execute(
+            "INSERT INTO prediction VALUES ('2024-06-24', '005930', 0.3, 0.6, 'NEUTRAL', 5, 0.24, 1.25, 1, 100.0,"
+            " 0.3, 0.3, NULL, 'model-1', 'abc', 'run-1', '2024-06-24 10:00:00')"
+        )
+    monkeypatch.undo()
+    with Warehouse.open(settings) as warehouse:
+        found = warehouse.con.execute("SELECT ticker, scored_at, shap_top3 FROM prediction").fetchall()
+        judged = warehouse.con.execute("SELECT ticker FROM judged_prediction").fetchall()
+    assert found == [("005930", datetime(2024, 6, 24, 10), "[]")]
+    assert judged == [("005930",)]  # a view made before the column answers after it
 
 
 def test_a_reader_does_not_migrate_but_says_what_does(settings, monkeypatch):

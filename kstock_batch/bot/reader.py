@@ -191,7 +191,7 @@ _SHAP = [field.name for field in fields(Prediction)].index("shap_top3")
 
 def _prediction(row: tuple[Any, ...]) -> Prediction:
     values = list(row)
-    values[_SHAP] = tuple((name, value) for name, value in json.loads(row[_SHAP]))
+    values[_SHAP] = tuple((name, value) for name, value in json.loads(row[_SHAP] or "[]"))
     return Prediction(*values)
 
 

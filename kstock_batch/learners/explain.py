@@ -1,30 +1,31 @@
-"""What each column adds to the trees' part of the blend, and the three columns that matter most to a row.
+"""Why a stock stands out from the whole market tonight, by the trees: what each column adds to its standing.
 
-The unit is log-odds. The blend itself is a mean of probabilities over all members, the LSTM included, calibrated once
-more; that mean is no sum over columns. What is a sum, exactly, is the trees' logit: the mean of the tree members'
-calibrated logits, their weights in the blend scaled to sum to 1. A row's contributions are this logit less its bias,
-which all rows share; a positive one speaks for a rise.
+The unit is log-odds. A member's calibrated logit is level + shift + slope · (margin - the session's mean margin), and
+the first two are the same for all stocks of the session. So a column adds slope · (its own contribution - the session's
+mean contribution), and over all columns this is, exactly, how far the member places the stock above the level of the
+session: a positive one speaks for it. The trees' part of the blend is the mean over its tree members, their weights
+scaled to sum to 1. (The blend itself, a mean of probabilities with the LSTM in it, is no sum over columns.)
 
-Each member's are its exact path-dependent SHAP values, the same as LightGBM's ``pred_contrib`` and XGBoost's
-``pred_contribs`` return. A calibrated logit is slope · logit + intercept: the slope scales contributions and bias, the
-intercept is bias. (Calibration cuts logits at ±13.8, which contributions do not know: p = 1e-6 there.)
+Each member's own contributions are its exact path-dependent SHAP values, the same as LightGBM's ``pred_contrib`` and
+XGBoost's ``pred_contribs`` return.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from kstock_batch.features.windows import FloatRows
-from kstock_batch.learners.calibration import Calibrator
-from kstock_batch.learners.contributions import Contributions, Floats, contributions
+from kstock_batch.learners.contributions import Floats, contributions
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.tree_paths import Trees
 
 DECIMALS = 4
 TOP = 3
 
 
+@runtime_checkable
 class TreeMember(Protocol):
     """A trained member made of trees: LgbmMember and XgbMember."""
 
@@ -32,27 +33,25 @@ class TreeMember(Protocol):
         """Return its trees as arrays."""
 
 
-def explain(
-    members: Mapping[str, TreeMember],
-    calibrators: Mapping[str, Calibrator],
-    weights: Mapping[str, float],
-    rows: FloatRows,
-) -> Contributions:
-    """Return what the D columns of ``rows`` (N, D) float32 add to the trees' logit, by the names of ``members``.
+def explain(members: Mapping[str, object], calibration: CalibratedBlend, rows: FloatRows) -> Floats:
+    """Return what each column of ``rows`` (N, D) float32 adds to the standing the trees give each stock, (N, D).
 
-    ``by_column`` is (N, D); its sum over columns plus ``bias`` is the trees' logit. ``calibrators`` and ``weights``
-    may speak of other members too: only their trees are asked.
+    ``rows`` must be those of all stocks scored in ONE session: what is explained is how a stock differs from them. Of
+    ``members`` only the trees are asked. (N, 0), so that nothing is told, where no tree has any weight in the blend.
     """
-    total = sum(weights[name] for name in members)
+    weights = {name: calibration.weights[name] for name, member in members.items() if isinstance(member, TreeMember)}
+    total = sum(weights.values())
     if not total > 0:
-        raise ValueError(f"the weights of the tree members {sorted(members)} sum to {total}")
-    by_column, bias = np.zeros(rows.shape), 0.0
-    for name, member in sorted(members.items()):
-        share, calibrator = weights[name] / total, calibrators[name]
-        own = contributions(member.trees(), rows)
-        by_column += share * calibrator.slope * own.by_column
-        bias += share * (calibrator.slope * own.bias + calibrator.intercept)
-    return Contributions(by_column, bias)
+        return np.empty((len(rows), 0))
+    by_column = np.zeros(rows.shape)
+    for name, weight in sorted(weights.items()):
+        member = members[name]
+        if weight > 0 and isinstance(member, TreeMember):
+            slope = calibration.members[name].slope
+            by_column += weight / total * slope * contributions(member.trees(), rows).by_column
+    if len(rows):
+        by_column -= by_column.mean(axis=0)
+    return by_column
 
 
 def top3(by_column: Floats, names: Sequence[str]) -> list[list[tuple[str, float]]]:
@@ -70,4 +69,4 @@ def top3(by_column: Floats, names: Sequence[str]) -> list[list[tuple[str, float]
 
 def top3_json(by_column: Floats, names: Sequence[str]) -> list[str]:
     """Return ``top3`` as JSON text per row, such as ``[["rsi", 0.25], ["per", -0.1], ["roe", 0.02]]``."""
-    return [json.dumps(row, ensure_ascii=False) for row in top3(by_column, names)]
+    return [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in top3(by_column, names)]

@@ -6,8 +6,8 @@ after it:       loss on the last sessions; no improvement lowers the rate, then 
 at the end:     the weights of the best epoch
 
 A batch is computed in shards of a fixed number of windows, each by one thread on one core, and their gradients are
-summed in the order of the shards: twice as fast as one batch whose operations share the cores, and the same seed
-gives the same bytes whatever the number of threads.
+summed in the order of the shards. Threads meet once a batch instead of once an operation, which keeps the speed where
+other work takes a core, and the same seed gives the same bytes whatever the number of threads.
 """
 
 import copy

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -11,21 +10,17 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.champion import Champion
-from kstock_batch.errors import DataNotReady, ModelRefused
+from kstock_batch.errors import ModelRefused
 from kstock_batch.features.completeness import require_complete
-from kstock_batch.features.sessions import session_days
-from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Probabilities
 from kstock_batch.learners.calibration import even_prior_signal
-from kstock_batch.learners.inputs import build_inputs
+from kstock_batch.learners.explain import top3_json
 from kstock_batch.learners.members import MEMBER_NAMES
-from kstock_batch.market.contract import MAX_WINDOW_SPAN
-from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion
+from kstock_batch.serving.session_windows import SessionWindows
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
-from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse, replace_rows
 
 
@@ -51,16 +46,20 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
             record_audits(con, audits, run)
     require_clean(audits)
     with run.stage(f"score {as_of}") as stage:
-        bars = read_window_rows(con, as_of)
-        ends = _ends_to_score(bars, as_of)
-        inputs = build_inputs(bars, since=int(bars.frame["session_number"][int(ends[0])]))
-        members, blended = champion.predict(inputs, ends)
-        rows = prediction_rows(bars.frame[ends].select("ticker"), members, blended, champion, run, as_of)
+        windows = SessionWindows.read(con, as_of)
+        members, blended = champion.predict(windows.inputs, windows.ends)
+        rows = prediction_rows(windows.tickers, members, blended, champion, as_of)
+        stage.n_rows = rows.height
+    with run.stage(f"explain {as_of}") as stage:
+        told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
+        rows = rows.with_columns(
+            shap_top3=pl.Series(told, dtype=pl.String), run_id=pl.lit(run.run_id), scored_at=pl.lit(run.started_at)
+        )
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
         stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
         _mark_scored(con, champion.version, run, as_of)
-    n_bars = bars.frame.filter(pl.col("as_of") == as_of).height
+    n_bars = windows.bars.frame.filter(pl.col("as_of") == as_of).height
     return Scored(as_of, rows.height, n_bars, audits)
 
 
@@ -69,10 +68,9 @@ def prediction_rows(
     members: Mapping[str, Probabilities],
     blended: Probabilities,
     champion: Champion,
-    run: Run,
     as_of: date,
 ) -> pl.DataFrame:
-    """Return the rows of ``prediction``; a probability that is not one is refused, never published."""
+    """Return what ``prediction`` says of a session; a probability that is not one is refused, never published."""
     sound = np.all([(p >= 0) & (p <= 1) for p in (blended, *members.values())], axis=0)  # NaN is neither
     if bad := np.flatnonzero(~sound).tolist():
         names = tickers[bad[:5]]["ticker"].to_list()
@@ -95,8 +93,6 @@ def prediction_rows(
         **{name: pl.Series(members[name]) if name in members else absent for name in MEMBER_NAMES},
         model_version=pl.lit(champion.version.version),
         fingerprint=pl.lit(champion.version.manifest["fingerprint"]),
-        run_id=pl.lit(run.run_id),
-        scored_at=pl.lit(run.started_at),
     ).with_columns(
         rank=pl.struct(-pl.col("probability"), "ticker").rank("ordinal").cast(pl.Int32),
         percentile=100 * (n - pl.col("probability").rank("min", descending=True)) / max(n - 1, 1),
@@ -112,12 +108,6 @@ def require_out_of_sample(version: ModelVersion, as_of: date) -> None:
         )
 
 
-def read_window_rows(con: duckdb.DuckDBPyConnection, as_of: date) -> BarRows:
-    """Return the stored feature rows of all sessions that a window ending on ``as_of`` can reach."""
-    start = Sessions(session_days(con)).back(as_of, MAX_WINDOW_SPAN - 1)
-    return BarRows.of(Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start))
-
-
 def _mark_scored(con: duckdb.DuckDBPyConnection, version: ModelVersion, run: Run, as_of: date) -> None:
     con.execute("DELETE FROM scored_session WHERE as_of = $as_of", {"as_of": as_of})
     con.execute(
@@ -129,14 +119,3 @@ def _mark_scored(con: duckdb.DuckDBPyConnection, version: ModelVersion, run: Run
             "run_id": run.run_id,
         },
     )
-
-
-def _ends_to_score(bars: BarRows, as_of: date) -> Any:
-    wanted = bars.frame.select((pl.col("as_of") == as_of) & pl.col("is_scoreable")).to_series().to_numpy()
-    ends = bars.window_ends()
-    ends = ends[wanted[ends]]
-    if not len(ends):
-        raise DataNotReady(
-            f"no ticker is scoreable on {as_of}", fix="ingest that session and 60 bars before it, then score again"
-        )
-    return ends

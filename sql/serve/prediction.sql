@@ -19,7 +19,7 @@ SELECT
   p.lgbm,
   p.xgb,
   p.lstm,
-  CAST('[]' AS VARCHAR) AS shap_top3,
+  coalesce(p.shap_top3, '[]') AS shap_top3,
   p.model_version,
   p.fingerprint,
   p.run_id,

@@ -17,6 +17,10 @@ counted AS (
       AND coalesce(xgb, 0) BETWEEN 0 AND 1
       AND coalesce(lstm, 0) BETWEEN 0 AND 1
     )) AS n_impossible,
+    -- json_valid would let NaN pass, which a strict reader refuses
+    count(*) FILTER (NOT coalesce(
+      regexp_full_match(shap_top3, '\[(\["[^"]+", -?[0-9.]+(e[+-]?[0-9]+)?\](, )?)*\]'), false
+    )) AS n_unreadable,
   FROM prediction
 ),
 fact AS (
@@ -41,6 +45,8 @@ fact AS (
   SELECT 'number of distinct (as_of, ticker)', CAST(n_predictions AS VARCHAR), CAST(n_keys AS VARCHAR) FROM counted
   UNION ALL
   SELECT 'number of probabilities outside 0 ... 1', '0', CAST(n_impossible AS VARCHAR) FROM counted
+  UNION ALL
+  SELECT 'number of explanations that are no list of names and numbers', '0', CAST(n_unreadable AS VARCHAR) FROM counted
   UNION ALL
   SELECT
     'rows of view latest',

@@ -2,7 +2,7 @@
 
 usage: python tests/benchmarks/contributions.py [--data FILE.npz] [--lgbm 250x31] [--xgb 250x5]
 
-FILE.npz holds rows to learn from: ``tab`` (rows, 26) float32 with the columns that trees read, ``ends`` (N,) the rows
+FILE.npz holds rows to learn from: ``tab`` (rows, D) float32 with the columns that trees read, ``ends`` (N,) the rows
 that have a ``label`` (N,). Without it random rows of that shape are learnt: their trees split less like life.
 """
 
@@ -18,14 +18,16 @@ import xgboost as xgb
 from kstock_batch.learners import lgbm
 from kstock_batch.learners import xgb as xgb_member
 from kstock_batch.learners.base import Examples, Inputs
+from kstock_batch.learners.boosting import BoostingRecipe
 from kstock_batch.learners.calibration import Calibrator
 from kstock_batch.learners.contributions import contributions
+from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.explain import explain, top3_json
-from kstock_batch.learners.inputs import CATEGORICAL, TABULAR
+from kstock_batch.learners.inputs import CATEGORICAL, TABULAR_NAMES
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.learners.xgb import XgbMember
 
-NAMES = tuple(feature.name for feature in TABULAR)
+NAMES = TABULAR_NAMES
 
 
 def read(path: Path | None, n_learnt: int) -> Examples:
@@ -64,7 +66,7 @@ def report(what: str, ours: list[float], native: list[float], apart: str = "") -
 def measure(one: LgbmMember, two: XgbMember, rows: np.ndarray, runs: int) -> None:
     """Print the table."""
     types = ["c" if name in CATEGORICAL else "q" for name in NAMES]
-    calibrators, weights = {"lgbm": Calibrator(), "xgb": Calibrator()}, {"lgbm": 0.35, "xgb": 0.3}
+    blend = CalibratedBlend({"lgbm": Calibrator(), "xgb": Calibrator()}, {"lgbm": 0.35, "xgb": 0.3}, Calibrator())
 
     def native(member: LgbmMember | XgbMember) -> np.ndarray:
         if isinstance(member, LgbmMember):
@@ -73,7 +75,7 @@ def measure(one: LgbmMember, two: XgbMember, rows: np.ndarray, runs: int) -> Non
         return np.asarray(member.booster.predict(matrix, pred_contribs=True))
 
     def both() -> list[str]:
-        return top3_json(explain({"lgbm": one, "xgb": two}, calibrators, weights, rows).by_column, NAMES)
+        return top3_json(explain({"lgbm": one, "xgb": two}, blend, rows), NAMES)
 
     print(f"{len(rows):,} rows\n\n| member | ours, first s | ours s | native s | largest difference |")
     print("|---|--:|--:|--:|--:|")
@@ -101,8 +103,8 @@ def main() -> None:
     rows = np.ascontiguousarray(examples.inputs.tabular[:: given.learnt // given.rows][: given.rows])
     (n_lgbm, leaves), (n_xgb, depth) = (map(int, size.split("x")) for size in (given.lgbm, given.xgb))
     lgbm.PARAMETERS["num_leaves"], xgb_member.PARAMETERS["max_depth"] = leaves, depth
-    one = LgbmMember.fit(examples, rounds=n_lgbm, seed=1, threads=2)
-    two = XgbMember.fit(examples, rounds=n_xgb, seed=1, threads=2)
+    one = LgbmMember.fit(examples, BoostingRecipe(rounds=n_lgbm, seed=1, threads=2))
+    two = XgbMember.fit(examples, BoostingRecipe(rounds=n_xgb, seed=1, threads=2))
     print(f"lgbm {given.lgbm}, xgb {given.xgb}, ", end="")
     measure(one, two, rows, given.runs)
 

@@ -111,7 +111,9 @@ class Refit:
         plain = {name: arrays[name] for name in ("atr_pct", "level", "session")}
         keys = pl.read_parquet(folder / "keys.parquet")
         base = float(arrays["base_rate"])
-        return cls(oof=oof, folds=folds, base_rate=base, keys=keys, margins=named("margin."), floors=named("floor."), **plain)
+        return cls(
+            oof=oof, folds=folds, base_rate=base, keys=keys, margins=named("margin."), floors=named("floor."), **plain
+        )
 
 
 def refitted(run: Run, settings: Settings, refit: date, until: date, later: LabelledRows) -> Refit:
