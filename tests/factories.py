@@ -39,7 +39,10 @@ MADE_TABLES = ("feature_daily", "label_daily", "prediction", "feature_due")
 PROVENANCE = "run_id|ingested_at|retracted_at|scored_at|model_version"
 
 WALKED = ("--tickers", 60, "--sessions", 240, "--signal", 3)
-TINY = "train_sessions = 150\nvalidation_share = 0.4\nn_folds = 2\ntree_rounds = 20\ntree_stride = 1\nlstm_epochs = 1\nsequence_stride = 20\n"
+TINY = (
+    "train_sessions = 150\nvalidation_share = 0.4\nn_folds = 2\ntree_rounds = 20\ntree_stride = 1\n"
+    "lstm_epochs = 1\nsequence_stride = 20\n"
+)
 
 
 # Source folders

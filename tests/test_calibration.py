@@ -164,7 +164,7 @@ def test_an_absent_score_stays_absent_and_moves_nobody_else():
 
 
 def test_several_sessions_at_once_equal_one_after_the_other():
-    z, y, session = drawn(15, 40)
+    z, _y, session = drawn(15, 40)
     calibrator = Calibrator(0.7, -0.1)
     together = calibrator.apply(z, session)
     for day in range(15):

@@ -1,5 +1,6 @@
 """What 20 bars come to: each summary against plain Python, and the same numbers wherever they are computed from."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
@@ -74,7 +75,7 @@ def covariance(x: Sequence[float], y: Sequence[float]) -> float:
 def in_plain_python(w: dict[str, list[float]], m: list[float]) -> dict[str, float]:
     """The summaries of one window ``w`` (name -> 20 values), ``m`` = the market's 19 returns."""
     close, volume = w["close"], w["volume_ratio"]
-    r = [now / before - 1 for before, now in zip(close, close[1:], strict=False)]
+    r = [now / before - 1 for before, now in itertools.pairwise(close)]
     logs = [math.log(1 + x) for x in r]
     mean, sd = fmean(r), pstdev(r)
     return {

@@ -35,6 +35,8 @@ def retrain(settings: Settings, as_of: date | None, as_json: bool) -> None:
         bring_up_to_date(run.warehouse, settings, run)
         run.as_of = session_asked(run.warehouse.con, as_of, settings.price_basis)
         done = train(run.warehouse, settings, run, run.as_of, advance=advance)
+        for warning in done.warnings:
+            console.note(f"warning: {warning}")
         if done.refusal:
             raise done.refusal
         run.summary = f"{done.version.version} is champion"
@@ -98,7 +100,18 @@ def show_model(settings: Settings, version: str | None, as_json: bool) -> None:
         console.document(chosen.manifest)
         return
     _show_skill(chosen)
-    facts = ("as_of", "fingerprint", "training", "blocks", "base_rate", "weights", "settings", "seed", "libraries")
+    facts = (
+        "as_of",
+        "fingerprint",
+        "training",
+        "judged",
+        "base_rate",
+        "weights",
+        "weights_are",
+        "settings",
+        "seed",
+        "libraries",
+    )
     console.table("facts", [{"fact": name, "value": str(chosen.manifest[name])} for name in facts])
 
 

@@ -8,6 +8,7 @@
 4. The gate compares challenger, floors and champion on the same rows. What does not pass is stored and does not serve.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +22,7 @@ from kstock_batch.features.completeness import require_complete
 from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import LogisticModel, fit_floors
+from kstock_batch.learners.members import MEMBER_NAMES, absence
 from kstock_batch.market.contract import HORIZON
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.settings import Settings
@@ -70,12 +72,26 @@ class Trained:
 
 @dataclass(frozen=True)
 class Retrained:
-    """A stored version; it serves unless ``refusal`` says why not."""
+    """A stored version; it serves unless ``refusal`` says why not.
+
+    ``warning`` names members that were not trained because their library is absent here, ``overrun`` the fits that
+    the budget ended.
+    """
 
     version: ModelVersion
     verdict: Verdict
     overrun: tuple[str, ...]
     refusal: ChallengerRefused | None
+    warning: str | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a person should know, whether or not the version serves."""
+        absent = [self.warning] if self.warning else []
+        if not self.overrun:
+            return absent
+        parts = ", ".join(f"{name} ({count}×)" for name, count in Counter(self.overrun).items())
+        return [*absent, f"the time was up before training ended: {parts}; raise budget_minutes or tree_stride"]
 
 
 def retrain(
@@ -94,7 +110,8 @@ def retrain(
     refusal = refusal_of(version, trained.verdict)
     if refusal is None:
         registry.promote(version.version, at=run.started_at)
-    return Retrained(version, trained.verdict, trained.overrun, refusal)
+    warning = absence(MEMBER_NAMES, tuple(trained.members), "trained")
+    return Retrained(version, trained.verdict, trained.overrun, refusal, warning)
 
 
 def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
