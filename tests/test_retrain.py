@@ -49,7 +49,9 @@ def market_root(root, *, n_tickers, n_sessions, signal, **given):
 def market(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     shape = {"n_tickers": 40, "n_sessions": 250, "signal": 3.0}
-    return market_root(root, **shape, train_sessions=150, validation_share=0.4, n_folds=2, tree_rounds=20, tree_stride=1)
+    return market_root(
+        root, **shape, train_sessions=150, validation_share=0.4, n_folds=2, tree_rounds=20, tree_stride=1
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from factories import asked_json, done, run, sentence, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.bot.results import score_bonus, signal_label
-from kstock_batch.learners.calibration import even_prior_signal
+from kstock_batch.learners.calibration import Calibrator, even_prior_signal, logit
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
@@ -42,14 +42,18 @@ def test_the_published_numbers_are_those_of_the_store(trained_root):
 
 
 def test_the_ranked_blend_is_the_calibrated_mean_of_the_calibrated_members(trained_root):
-    from kstock_batch.learners.calibration import Calibrator
-    from kstock_batch.learners.ensemble import WEIGHTS
-
     rows = predictions(trained_root)
-    mean = sum(weight * rows[name].to_numpy() for name, weight in WEIGHTS.items())
     manifest = Registry(trained_root / "models").champion().manifest
-    calibrated = Calibrator.from_json(manifest["blend_calibrator"]).apply(mean)
+    mean = sum(weight * rows[name].to_numpy() for name, weight in manifest["weights"].items())
+    calibrated = Calibrator.from_json(manifest["blend_calibrator"]).apply(logit(mean))
     assert np.abs(calibrated - rows["probability"].to_numpy()).max() < 1e-12
+
+
+def test_all_members_share_the_level_of_the_night_but_for_their_shifts(trained_root):
+    rows = predictions(trained_root)
+    members = Registry(trained_root / "models").champion().manifest["members"]
+    levels = [logit(rows[name].to_numpy()).mean() - facts["calibrator"]["shift"] for name, facts in members.items()]
+    assert levels == pytest.approx([levels[0]] * 3, abs=1e-9)
 
 
 def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root):
@@ -109,7 +113,7 @@ def test_a_member_that_is_not_a_number_is_refused_even_if_the_blend_is_one(train
     from kstock_batch.learners.lgbm import LgbmMember
 
     before = predictions(trained_root)
-    monkeypatch.setattr(LgbmMember, "predict", lambda self, inputs, ends: np.full(len(ends), np.nan))
+    monkeypatch.setattr(LgbmMember, "margin", lambda self, inputs, ends: np.full(len(ends), np.nan))
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert predictions(trained_root).equals(before)
@@ -129,10 +133,11 @@ def test_a_model_whose_inputs_are_built_otherwise_is_refused(trained_root, monke
     monkeypatch.setattr("kstock_batch.learners.inputs.INPUTS_VERSION", 99)
     refused = run(trained_root, "score", "--force")
     assert refused.exit_code == 10
-    assert "reads its inputs as version 1" in sentence(refused)
+    assert "reads its inputs as version 2" in sentence(refused)
 
 
-def test_the_model_card_is_that_of_the_newest_predictions(trained_root):
+def test_the_model_card_is_that_of_the_newest_predictions(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.training.fitting.trainable", lambda: ("lgbm", "xgb"))  # the LSTM takes its time
     days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")]
     done(trained_root, "score", "--as-of", days[-1])
     served = Registry(trained_root / "models").champion().version
@@ -162,14 +167,11 @@ def test_audits_of_severity_fail_stop_the_night(trained_root):
 
 
 def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch):
-    from kstock_batch.learners.xgb import XgbMember
-
-    def nothing(self, inputs, ends):
-        return np.full(len(ends), np.inf)
+    def too_much(self, margins, level, session):
+        return {}, np.full(len(level), 1.5)
 
     before = predictions(trained_root)
-    monkeypatch.setattr(XgbMember, "predict", nothing)
-    monkeypatch.setattr("kstock_batch.learners.calibration.Calibrator.apply", lambda self, p: np.asarray(p))
+    monkeypatch.setattr("kstock_batch.learners.ensemble.CalibratedBlend.apply", too_much)
     failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
     assert failed.exit_code == 10
     assert "probabilities that are none" in sentence(failed)

@@ -83,8 +83,8 @@ def parts(z: Floats, session: Sessions | None = None) -> tuple[Floats, Floats]:
     count = np.bincount(day, known)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(day, np.where(known, z, 0.0)) / count
-    level: Floats = mean[day] if len(z) else np.empty(0)
-    return level, z - level
+        level: Floats = mean[day] if len(z) else np.empty(0)
+        return level, z - level
 
 
 def even_prior_signal(probability: ArrayLike, base_rate: float) -> Floats:

@@ -10,14 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
-import xgboost as xgb
 from numpy.typing import NDArray
 
 from kstock_batch.errors import ModelRefused
+
+if TYPE_CHECKING:  # each member brings its own library: the other one may be absent here
+    import lightgbm as lgb
+    import xgboost as xgb
 
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -62,7 +64,7 @@ class Trees:
     value: NDArray[np.float64]
 
 
-def lightgbm_trees(booster: lgb.Booster) -> Trees:
+def lightgbm_trees(booster: "lgb.Booster") -> Trees:
     """Return the trees of ``booster``; its text is read, because its ``dump_model`` takes ten times as long."""
     head, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
     told = _fields(head)
@@ -74,7 +76,7 @@ def lightgbm_trees(booster: lgb.Booster) -> Trees:
     return _from_text(trees, int(told["max_feature_idx"]) + 1)
 
 
-def xgboost_trees(booster: xgb.Booster) -> Trees:
+def xgboost_trees(booster: "xgb.Booster") -> Trees:
     """Return the trees of ``booster``, as its JSON tells them."""
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     told, grown = learner["learner_model_param"], learner["gradient_booster"]
