@@ -85,8 +85,9 @@ class LogisticModel:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> "LogisticModel":
         """Return what ``as_json`` described."""
-        arrays = (np.array(facts[name], dtype=np.float64) for name in ("mean", "std", "weights"))
-        return cls(tuple(facts["columns"]), bool(facts["is_logarithmic"]), *arrays, float(facts["intercept"]))
+        mean, std, weights = (np.array(facts[name], dtype=np.float64) for name in ("mean", "std", "weights"))
+        columns, intercept = tuple(facts["columns"]), float(facts["intercept"])
+        return cls(columns, bool(facts["is_logarithmic"]), mean, std, weights, intercept)
 
 
 def fit_floors(examples: Examples) -> dict[str, LogisticModel]:

@@ -132,7 +132,7 @@ def _bits(trees: Trees, paths: Paths) -> tuple[Numbers, Numbers, Numbers]:
     bit[inside] = n_features[paths.first[inside]] + np.arange(len(inside)) - np.repeat(start, count)
 
     bits = np.full((len(n_features), max(n_features.max(initial=0), MAX_BITS)), -1)
-    rank = np.cumsum(is_on, axis=1) - is_on  # of a feature among those on the path
+    rank: NDArray[np.int64] = np.cumsum(is_on, axis=1) - is_on  # of a feature among those on the path
     node, feature = np.nonzero(is_on)
     bits[node, rank[node, feature]] = paths.last[node, feature]
     bits[paths.first[inside], bit[inside]] = trees.left[inside]

@@ -159,12 +159,12 @@ def _start(examples: Examples, recipe: BoostingRecipe) -> FloatRows | None:
     return None if recipe.learns_level else examples.offset
 
 
-class _Watch(xgb.callback.TrainingCallback):  # type: ignore[misc]  # xgboost gives no types
+class _Watch(xgb.callback.TrainingCallback):
     """Tells ``Progress`` of every round."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[float]]]) -> bool:
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         losses = [values[-1] for metrics in evals_log.values() for values in metrics.values()]
         return self._progress.seen(epoch + 1, losses[0] if losses else None)

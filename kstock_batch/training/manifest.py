@@ -100,7 +100,8 @@ def _digest(rows: LabelledRows) -> str:
     """Return a digest of every number that was learnt from: the same data give the same digest."""
     whole = hashlib.sha256()
     for array in (rows.inputs.tabular, rows.inputs.sequence, rows.ends, rows.label):
-        whole.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        numbers: Any = np.ascontiguousarray(array)
+        whole.update(memoryview(numbers).cast("B"))
     return whole.hexdigest()
 
 
