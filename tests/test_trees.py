@@ -187,6 +187,12 @@ def test_the_rounds_kept_are_those_with_the_least_loss_in_sessions(kind, halves,
         assert loss(stopped) <= loss(fit(kind, examples, rounds)) + 1e-6
 
 
+def test_a_boosting_that_ends_before_its_patience_keeps_the_best_rounds_too(kind, halves, stopped):
+    ended = fit(kind, halves[0], stopped.rounds + STOP_PATIENCE // 2, validation=halves[1])
+    assert ended.card()["stopped_by"] == "rounds"
+    assert ended.rounds == stopped.rounds
+
+
 def test_the_offset_of_the_later_block_is_no_part_of_what_is_saved(kind, halves):
     examples, later = (
         replace(part, offset=session_offset(part.label, part.inputs.session[part.ends]).astype(np.float32))

@@ -144,12 +144,11 @@ def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
     """Return the slope of a logistic regression of ``outcome`` on ``standing`` with an intercept for each session.
 
     Newton's steps on all parameters at once; the intercepts are eliminated: their part of the Hessian is diagonal.
-    A step that overshoots is halved: from a steep member a whole one may lead ever further away.
+    They begin flat: from a slope that is too steep they may lead ever further away.
     Sessions with one kind of outcome say nothing about the slope: a small pull keeps their intercepts finite.
     """
     prior = float(logit(outcome.mean()))
     slope, intercept = 0.0, np.full(int(day.max()) + 1, prior)
-    loss = _loss(slope, intercept, prior, standing, outcome, day)
     for _ in range(MAX_STEPS):
         p = sigmoid(intercept[day] + slope * standing)
         weight, error = p * (1 - p), outcome - p
@@ -159,23 +158,10 @@ def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
         curvature = float((weight * standing**2).sum() - (mixed**2 / of_day).sum()) + RIDGE
         gradient = float((error * standing).sum()) - RIDGE * slope
         step = (gradient - float((mixed * gradient_day / of_day).sum())) / curvature
-        step_day = (gradient_day - mixed * step) / of_day
-        before, part = loss, 1.0
-        while (loss := _loss(slope + part * step, intercept + part * step_day, prior, standing, outcome, day)) > before:
-            part /= 2
-            if part < TOLERANCE:  # rounding: there is no way down any more
-                return slope
-        slope, intercept = slope + part * step, intercept + part * step_day
-        if abs(part * step) < TOLERANCE:
+        slope, intercept = slope + step, intercept + (gradient_day - mixed * step) / of_day
+        if abs(step) < TOLERANCE:
             break
     return slope
-
-
-def _loss(slope: float, intercept: Floats, prior: float, standing: Floats, outcome: Floats, day: Sessions) -> float:
-    """Return what ``_slope`` minimises."""
-    z = intercept[day] + slope * standing
-    pull = PULL * float(((intercept - prior) ** 2).sum()) + RIDGE * slope**2
-    return float((np.logaddexp(0, z) - outcome * z).sum()) + pull / 2
 
 
 def _shift(z: Floats, outcome: Floats, day: Sessions) -> float:
