@@ -22,6 +22,7 @@ from kstock_batch.errors import ModelRefused, NoChampion
 from kstock_batch.files import disk_full_is_named, fsync, sha256, write_atomically
 
 _VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
+_OF_ONE_RUN = ("version", "created_at", "run_id")
 _BUILDING, _PRUNED = ".building-", ".pruned-"
 _MAX_HISTORY = 20
 
@@ -117,6 +118,7 @@ class Registry:
                 version = f"{created_at:%Y%m%dT%H%M%SZ}-{content[:6]}"
                 whole = {"version": version, **manifest, "files": files}
                 whole = json.loads(json.dumps(whole, allow_nan=False, default=str))  # as it will be read back
+                whole["content_digest"] = _content_digest(whole)
                 whole["manifest_digest"] = _manifest_digest(whole)
                 text = json.dumps(whole, ensure_ascii=False, indent=2)
                 write_atomically(building / "manifest.json", text.encode())
@@ -287,6 +289,15 @@ def require_fingerprint(version: ModelVersion, fingerprint: str) -> None:
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return a digest of the facts, which decide probabilities as much as the members' files do."""
     facts = {name: value for name, value in manifest.items() if name != "manifest_digest"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _content_digest(manifest: Mapping[str, Any]) -> str:
+    """Return a digest of all that follows from data, seed, settings, versions and the champion at the time.
+
+    Training again from the same gives the same, whenever and by whichever run.
+    """
+    facts = {name: value for name, value in manifest.items() if name not in _OF_ONE_RUN}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,3 +1,5 @@
+"""What models see: scale-free values, summaries of the window and ranks for the trees, ranks for the LSTM."""
+
 import json
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,10 +11,12 @@ import pytest
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Examples, Inputs
-from kstock_batch.learners.inputs import build_inputs, describe_inputs, require_columns
+from kstock_batch.learners.inputs import RANKS, TABULAR_NAMES, VALUES, build_inputs, describe_inputs, require_columns
+from kstock_batch.learners.window_summaries import SUMMARY_NAMES
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES
 
 MARKET_WIDE = ["vix", "spx_change_pct", "usdkrw", "regime_encoded"]
+FUNDAMENTAL = ["per", "roe", "debt_ratio", "market_cap_log"]
 FIRST = date(2024, 1, 2)
 
 
@@ -29,6 +33,10 @@ def one_session(column: str, values: list) -> BarRows:
 
 def column(inputs: Inputs, name: str) -> list[float]:
     return inputs.sequence[:, FEATURE_NAMES.index(name)].tolist()
+
+
+def of_trees(inputs: Inputs, name: str) -> np.ndarray:
+    return inputs.tabular[:, inputs.tabular_names.index(name)]
 
 
 def random_market(n_tickers: int, n_sessions: int, seed: int = 7) -> pl.DataFrame:
@@ -91,12 +99,22 @@ def problem(signal: float, n_tickers: int = 40, n_sessions: int = 120, seed: int
     return Problem(examples, ends[later], label[later])
 
 
-def test_trees_see_the_contract_columns_in_order_without_the_market_wide_ones():
+def test_trees_see_values_then_summaries_of_the_window_then_ranks_and_nothing_market_wide():
     inputs = build_inputs(one_session("rsi", [50.0]))
 
-    assert inputs.tabular_names == tuple(name for name in FEATURE_NAMES if name not in MARKET_WIDE)
-    assert inputs.tabular.shape == (1, 26)
+    values, summaries = [feature.name for feature in VALUES], list(SUMMARY_NAMES)
+    ranks = [f"{feature.name}_rank" for feature in RANKS]
+    assert list(inputs.tabular_names) == [*values, *summaries, *ranks]
+    assert len(set(inputs.tabular_names)) == inputs.tabular.shape[1]
+    assert values == [name for name in FEATURE_NAMES if name not in (*MARKET_WIDE, *FUNDAMENTAL)]
+    assert not [name for name in inputs.tabular_names for gone in (*MARKET_WIDE, "close") if name.startswith(gone)]
     assert inputs.categorical == ("sector_encoded",)
+
+
+def test_fundamental_columns_reach_the_trees_as_ranks_only():
+    inputs = build_inputs(one_session("per", [8.0, 30.0, None, 12.0]))
+    assert "per" not in inputs.tabular_names
+    np.testing.assert_array_equal(of_trees(inputs, "per_rank"), [-0.5, 0.5, np.nan, 0.0])
 
 
 def test_won_columns_become_ratios_to_the_close():
@@ -111,11 +129,12 @@ def test_won_columns_become_ratios_to_the_close():
 
 
 def test_a_later_split_changes_no_input():
-    market = random_market(8, 3)
+    market = random_market(8, 24)
     restated = market.with_columns(pl.col("close", "macd_histogram", "ema_50", "ema_200") / 4)  # exact in binary
 
     before, after = build_inputs(BarRows.of(market)), build_inputs(BarRows.of(restated))
 
+    assert np.isfinite(of_trees(before, "return_19b")).any()
     np.testing.assert_array_equal(before.tabular, after.tabular)
     np.testing.assert_array_equal(before.sequence, after.sequence)
 
@@ -149,19 +168,43 @@ def test_missing_values_are_nan_for_the_trees_and_finite_for_the_lstm():
     market = random_market(6, 5)
     inputs = build_inputs(BarRows.of(market))
 
-    n_missing = market.select(inputs.tabular_names).null_count().sum_horizontal().item()
-    assert np.isnan(inputs.tabular).sum() == n_missing > 0
+    for feature in VALUES:
+        missing = market.sort("ticker", "as_of")[feature.name].is_null().to_numpy()
+        np.testing.assert_array_equal(np.isnan(of_trees(inputs, feature.name)), missing)
+        if feature in RANKS:
+            np.testing.assert_array_equal(np.isnan(of_trees(inputs, f"{feature.name}_rank")), missing)
+    assert np.isnan(of_trees(inputs, "rsi")).any()
     assert np.isfinite(inputs.sequence).all()
     assert inputs.tabular.dtype == inputs.sequence.dtype == np.float32
 
 
+def test_the_ranks_of_the_trees_are_those_of_the_lstm_where_they_are_known():
+    inputs = build_inputs(BarRows.of(random_market(9, 4)))
+    for feature in RANKS:
+        seen = of_trees(inputs, f"{feature.name}_rank")
+        known = ~np.isnan(seen)
+        np.testing.assert_array_equal(seen[known], np.array(column(inputs, feature.name), dtype=np.float32)[known])
+
+
+def test_a_night_sees_what_the_training_rows_hold_of_it_to_the_bit():
+    """Forty sessions for a night, years for a retrain: the same row must mean the same."""
+    market = random_market(12, 90)
+    years = build_inputs(BarRows.of(market))
+    night = build_inputs(BarRows.of(market.filter(pl.col("session_number") >= 50)), since=89)
+    newest = years.session == 89
+    assert np.isfinite(of_trees(years, "return_19b")[newest]).all()
+    np.testing.assert_array_equal(night.tabular[night.session == 89], years.tabular[newest])
+    np.testing.assert_array_equal(night.sequence, years.sequence[years.session >= 50])
+
+
 def test_later_sessions_change_nothing_of_earlier_ones():
-    market = random_market(9, 12)
-    cut = pl.col("session_number") < 7
+    market = random_market(9, 35)
+    cut = pl.col("session_number") < 27
 
     whole, past = build_inputs(BarRows.of(market)), build_inputs(BarRows.of(market.filter(cut)))
 
-    earlier = whole.session < 7
+    earlier = whole.session < 27
+    assert np.isfinite(of_trees(past, "return_19b")).any()
     np.testing.assert_array_equal(whole.sequence[earlier], past.sequence)
     np.testing.assert_array_equal(whole.tabular[earlier], past.tabular)
 
@@ -179,15 +222,20 @@ def test_rows_keep_their_place_whatever_order_they_came_in():
 
 def test_no_rows_give_empty_inputs():
     inputs = build_inputs(BarRows.of(random_market(2, 2).clear()))
-    assert (inputs.tabular.shape, inputs.sequence.shape, inputs.session.shape) == ((0, 26), (0, 30), (0,))
+    assert (inputs.tabular.shape, inputs.sequence.shape, inputs.session.shape) == (
+        (0, len(TABULAR_NAMES)),
+        (0, 30),
+        (0,),
+    )
 
 
 def test_the_manifest_says_which_columns_are_left_out_and_how_gaps_are_filled():
     told = describe_inputs()
     assert json.loads(json.dumps(told)) == told
-    assert told["version"] == 1
+    assert told["version"] == 2
     assert told["market_wide"]["columns"] == MARKET_WIDE
-    assert len(told["tabular"]) == 26 and len(told["sequence"]) == 30
+    assert told["tabular"] == list(TABULAR_NAMES)
+    assert len(told["sequence"]) == 30
 
 
 def test_columns_in_another_order_are_refused():

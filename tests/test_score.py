@@ -79,6 +79,13 @@ def test_a_model_without_a_tree_in_its_blend_explains_nothing(trained_root, monk
     assert set(predictions(trained_root)["shap_top3"]) == {"[]"}
 
 
+def test_all_members_share_the_level_of_the_night_but_for_their_shifts(trained_root):
+    rows = predictions(trained_root)
+    members = Registry(trained_root / "models").champion().manifest["members"]
+    levels = [logit(rows[name].to_numpy()).mean() - facts["calibrator"]["shift"] for name, facts in members.items()]
+    assert levels == pytest.approx([levels[0]] * 3, abs=1e-9)
+
+
 def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root):
     as_of = predictions(trained_root)["as_of"][0]
     scoreable = store_rows(
@@ -159,7 +166,8 @@ def test_a_model_whose_inputs_are_built_otherwise_is_refused(trained_root, monke
     assert "reads its inputs as version 2" in sentence(refused)
 
 
-def test_the_model_card_is_that_of_the_newest_predictions(trained_root):
+def test_the_model_card_is_that_of_the_newest_predictions(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.training.fitting.trainable", lambda: ("lgbm", "xgb"))  # the LSTM takes its time
     days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")]
     done(trained_root, "score", "--as-of", days[-1])
     served = Registry(trained_root / "models").champion().version

@@ -37,7 +37,7 @@ class Progress:
 
     def __init__(self, recipe: BoostingRecipe) -> None:
         self._began = time.monotonic()
-        self._budget_s = recipe.budget_s
+        self._budget_s, self._rounds = recipe.budget_s, recipe.rounds
         self.best_round, self.best_loss = 0, float("inf")
         self.stopped_by: StoppedBy = "rounds"
 
@@ -50,7 +50,8 @@ class Progress:
         elif n_rounds - self.best_round >= STOP_PATIENCE:
             self.stopped_by = "patience"
             return True
-        if self._budget_s is not None and time.monotonic() - self._began > self._budget_s:
+        is_late = self._budget_s is not None and time.monotonic() - self._began > self._budget_s
+        if is_late and n_rounds < self._rounds:
             self.stopped_by = "budget"
             return True
         return False

@@ -21,6 +21,7 @@ MIN_SLOPE = 0.05  # a member that ranks backwards is flattened to its level, nev
 LOGIT_LIMIT = 13.8  # p = 1e-6: beyond it a member's certainty is rounding
 MAX_STEPS, TOLERANCE = 50, 1e-9
 RIDGE = 1e-9  # a member that says one number leaves the slope undetermined
+PULL = 0.01  # of a session's intercept towards the mean's, in outcomes' worth
 LEVEL_STEPS = 4
 BLOCK = 10  # sessions that share their luck: twice the label's horizon
 # How far the level of a model trained on years was off in the half-year after, in log-odds (walk-forward, 2023-2024).
@@ -82,8 +83,8 @@ def parts(z: Floats, session: Sessions | None = None) -> tuple[Floats, Floats]:
     count = np.bincount(day, known)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(day, np.where(known, z, 0.0)) / count
-    level: Floats = mean[day] if len(z) else np.empty(0)
-    return level, z - level
+        level: Floats = mean[day] if len(z) else np.empty(0)
+        return level, z - level
 
 
 def even_prior_signal(probability: ArrayLike, base_rate: float) -> Floats:
@@ -149,22 +150,21 @@ def _slope(standing: Floats, outcome: Floats, day: Sessions) -> float:
     """Return the slope of a logistic regression of ``outcome`` on ``standing`` with an intercept for each session.
 
     Newton's steps on all parameters at once; the intercepts are eliminated: their part of the Hessian is diagonal.
+    They begin flat: from a slope that is too steep they may lead ever further away.
     Sessions with one kind of outcome say nothing about the slope: a small pull keeps their intercepts finite.
     """
-    slope, intercept = 1.0, np.full(int(day.max()) + 1, float(logit(outcome.mean())))
-    prior = intercept.copy()
+    prior = float(logit(outcome.mean()))
+    slope, intercept = 0.0, np.full(int(day.max()) + 1, prior)
     for _ in range(MAX_STEPS):
         p = sigmoid(intercept[day] + slope * standing)
         weight, error = p * (1 - p), outcome - p
-        of_day = np.bincount(day, weight) + 0.01
+        of_day = np.bincount(day, weight) + PULL
         mixed = np.bincount(day, weight * standing)
-        gradient_day = np.bincount(day, error) - 0.01 * (intercept - prior)
+        gradient_day = np.bincount(day, error) - PULL * (intercept - prior)
         curvature = float((weight * standing**2).sum() - (mixed**2 / of_day).sum()) + RIDGE
-        step = (
-            float((error * standing).sum()) - float((mixed * gradient_day / of_day).sum()) - RIDGE * slope
-        ) / curvature
-        intercept = intercept + np.clip((gradient_day - mixed * step) / of_day, -2, 2)
-        slope += step
+        gradient = float((error * standing).sum()) - RIDGE * slope
+        step = (gradient - float((mixed * gradient_day / of_day).sum())) / curvature
+        slope, intercept = slope + step, intercept + (gradient_day - mixed * step) / of_day
         if abs(step) < TOLERANCE:
             break
     return slope
@@ -180,6 +180,8 @@ def _shift(z: Floats, outcome: Floats, day: Sessions) -> float:
         if abs(step) < TOLERANCE:
             break
     p = sigmoid(z + shift)
-    of_block = np.bincount(day // BLOCK, outcome - p)  # days are numbered in the order of time
-    variance = float((of_block**2).sum() / (p * (1 - p)).sum() ** 2)
+    # Days are numbered in the order of time. The errors of a few blocks cancel by chance, and that of one is always 0:
+    # the days as if they were independent are the least that luck can be.
+    of_blocks, of_days = (np.bincount(unit, outcome - p) for unit in (day // BLOCK, day))
+    variance = max(float((of**2).sum()) for of in (of_blocks, of_days)) / (float((p * (1 - p)).sum()) + RIDGE) ** 2
     return shift * LEVEL_DRIFT**2 / (LEVEL_DRIFT**2 + variance)

@@ -14,7 +14,7 @@ from kstock_batch.features.windows import RowNumbers
 from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
-from kstock_batch.learners.calibration import loss_in_sessions, sigmoid
+from kstock_batch.learners.calibration import logit, loss_in_sessions, sigmoid
 from kstock_batch.learners.inputs import require_columns
 from kstock_batch.learners.tree_paths import Trees, lightgbm_trees
 
@@ -63,11 +63,9 @@ class LgbmMember:
         watched: dict[str, Any] = {}
         if validation is not None:
             session = validation.inputs.session[validation.ends]
-            offset = _start(validation, recipe)
-            offset = np.zeros(len(session)) if offset is None else offset
 
-            def within(margin: Any, _: Any) -> tuple[str, float, bool]:
-                return "loss in sessions", loss_in_sessions(margin + offset, validation.label, session), False
+            def within(p: Any, _: Any) -> tuple[str, float, bool]:  # probabilities, where each row starts already in it
+                return "loss in sessions", loss_in_sessions(logit(p), validation.label, session), False
 
             watched = {"valid_sets": [_dataset(validation, recipe, parameters, reference=data)], "feval": within}
         booster = lgb.train(

@@ -118,7 +118,7 @@ def summarise(bars: BarRows, *, since: int | None = None) -> FloatRows:
     own = {name: out[ends, list(SUMMARY_NAMES).index(name)] for name, _ in SECTOR_MEANS.values() if name in SUMMARIES}
     own |= {name: series[ends, READ.index(name)] for name in ("atr_pct", "volume_ratio")}
     _, session = np.unique(bars.frame["session_number"].to_numpy()[ends], return_inverse=True)
-    sector = bars.values(["sector_encoded"])[ends, 0].astype(np.int64)
+    sector = np.nan_to_num(bars.values(["sector_encoded"])[ends, 0]).astype(np.int64)  # 0 = unknown
     for column, (name, limit) in enumerate(SECTOR_MEANS.values(), start=len(SUMMARIES)):
         out[ends, column] = _sector_standing(np.clip(own[name], -limit, limit), session, sector)
     return out

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost as xgb
 
 from kstock_batch.errors import ModelRefused
-from kstock_batch.features.windows import RowNumbers
+from kstock_batch.features.windows import FloatRows, RowNumbers
 from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
@@ -50,7 +50,9 @@ class XgbMember:
 
         With ``validation`` it keeps the rounds that tell stocks apart best there, inside sessions.
         """
-        own = {"seed": recipe.seed, "nthread": recipe.threads}
+        own: dict[str, Any] = {"seed": recipe.seed, "nthread": recipe.threads}
+        if _start(examples, recipe) is not None:
+            own["base_score"] = 0.5  # else the mean rate is added to what already learnt it, starting without it
         parameters = own_parameters(len(examples.ends)) | own | dict(recipe.parameters)
         progress = Progress(recipe)
         data = _matrix(examples, recipe)
@@ -148,12 +150,17 @@ def _matrix(
     return xgb.QuantileDMatrix(
         inputs.tabular[examples.ends],
         label=examples.label,
-        base_margin=None if recipe.learns_level else examples.offset,
+        base_margin=_start(examples, recipe),
         feature_names=list(inputs.tabular_names),
         feature_types=_types(inputs),
         nthread=recipe.threads,
         ref=reference,
     )
+
+
+def _start(examples: Examples, recipe: BoostingRecipe) -> FloatRows | None:
+    """Return the log-odds at which each row starts, None where the outcomes are learnt as they are."""
+    return None if recipe.learns_level else examples.offset
 
 
 class _Watch(xgb.callback.TrainingCallback):

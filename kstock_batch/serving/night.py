@@ -71,7 +71,10 @@ def score_nights(
         model_version=champion.version.version,
         scored=scored,
         n_published=publication.n_predictions,
-        warnings=[_warning(s, a) for s in scored[-1:] for a in s.audits if a.n_offending],
+        warnings=[
+            *([champion.warning] if champion.warning else []),
+            *(_warning(s, a) for s in scored[-1:] for a in s.audits if a.n_offending),
+        ],
         summary=_summary(scored, newest, champion.version.version),
     )
 

@@ -86,7 +86,11 @@ class Trained(Fitted):
 
 @dataclass(frozen=True)
 class Retrained:
-    """A stored version; it serves unless ``refusal`` says why not."""
+    """A stored version; it serves unless ``refusal`` says why not.
+
+    ``warning`` names members that were not trained because their library is absent here, ``overrun`` the fits that
+    the budget ended.
+    """
 
     version: ModelVersion
     verdict: Verdict
