@@ -22,7 +22,7 @@ from kstock_batch.errors import ModelRefused, NoChampion
 from kstock_batch.files import disk_full_is_named, fsync, sha256, write_atomically
 
 _VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
-_OF_ONE_RUN = ("version", "created_at", "run_id")
+_OF_ONE_RUN = ("version", "created_at", "run_id")  # all else follows from data, settings and the champion then
 _BUILDING, _PRUNED = ".building-", ".pruned-"
 _MAX_HISTORY = 20
 
@@ -118,8 +118,8 @@ class Registry:
                 version = f"{created_at:%Y%m%dT%H%M%SZ}-{content[:6]}"
                 whole = {"version": version, **manifest, "files": files}
                 whole = json.loads(json.dumps(whole, allow_nan=False, default=str))  # as it will be read back
-                whole["content_digest"] = _content_digest(whole)
-                whole["manifest_digest"] = _manifest_digest(whole)
+                whole["content_digest"] = _digest_without(whole, *_OF_ONE_RUN)
+                whole["manifest_digest"] = _digest_without(whole, "manifest_digest")
                 text = json.dumps(whole, ensure_ascii=False, indent=2)
                 write_atomically(building / "manifest.json", text.encode())
                 if (self.folder / version).exists():  # the same second and the same bytes: already stored
@@ -267,7 +267,7 @@ class Registry:
 
 def require_intact(version: ModelVersion) -> None:
     """Raise unless the manifest is the one that was written, and every file has the digest it states."""
-    if version.manifest.get("manifest_digest") != _manifest_digest(version.manifest):
+    if version.manifest.get("manifest_digest") != _digest_without(version.manifest, "manifest_digest"):
         raise _damaged(version, "its manifest.json was changed")
     for name, digest in version.manifest["files"].items():
         path = version.folder / Path(name).name
@@ -286,18 +286,9 @@ def require_fingerprint(version: ModelVersion, fingerprint: str) -> None:
         )
 
 
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+def _digest_without(manifest: Mapping[str, Any], *names: str) -> str:
     """Return a digest of the facts, which decide probabilities as much as the members' files do."""
-    facts = {name: value for name, value in manifest.items() if name != "manifest_digest"}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _content_digest(manifest: Mapping[str, Any]) -> str:
-    """Return a digest of all that follows from data, seed, settings, versions and the champion at the time.
-
-    Training again from the same gives the same, whenever and by whichever run.
-    """
-    facts = {name: value for name, value in manifest.items() if name not in _OF_ONE_RUN}
+    facts = {name: value for name, value in manifest.items() if name not in names}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
