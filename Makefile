@@ -15,7 +15,7 @@ score: $(VENV)/.installed
 	$(K) predictions show --top 20
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

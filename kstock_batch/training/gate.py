@@ -3,9 +3,10 @@
 All comparisons are on the same out-of-sample rows, by session, with a paired day-block bootstrap:
 
 1. base rate: its log-loss is below that of always saying the training base rate
-2. floors: its log-loss is below those of the volatility floor and of the linear floor, and so is its AUC within
-   session and volatility quintile above theirs, in three of four draws. Log-loss is compared by its mean alone: the
-   market's level adds so much noise to it that a demand for certainty would refuse every second good model
+2. floors: its log-loss is below those of the volatility floor and of the linear floor, and its AUC within session and
+   volatility quintile is above theirs in more draws than not. Neither is asked for certainty: the market's level adds
+   so much noise to log-loss that it would refuse every second good model, and where the truth is nearly linear a good
+   model ranks but little better than the linear floor
 3. calibration: at the right mean, bins miss their frequency by no more than ``max_ece_pct`` beyond what resampled
    days explain; and days explain the error of the mean itself, or it is small
 4. champion, where both have honest probabilities: it is not worse in log-loss or in AUC within session and volatility
@@ -20,8 +21,9 @@ sessions of ten), their blocks of ten drawn anew into markets of 140 sessions:
   odds, in 0 … 1 % (of 70 sessions: 1 … 4 %); one spoilt by noise until it is 1 % worse in log-loss or 0.01 in AUC in
   100 %; one mixed with the volatility floor until it is 1 % worse in 96 %, 0.01 worse in AUC in 90 %; one
   overconfident until it is 1 % worse in 68 %: in the other markets the days favoured it
-- passed by the floors: an honest learner, 1.1 % better than both, in 86 % (70 sessions: 74 %, 240: 97 %); the
-  volatility floor with a little noise in none; the mean of the two floors in 5 %
+- passed by the floors: an honest learner, 1.1 % better than both, in 87 % (70 sessions: 78 %, 240: 97 %); the
+  volatility floor with a little noise in none; the mean of the two floors, which is now and then better than either,
+  in 18 % (asked for three draws of four: honest learners 86, 74 and 97 %, the mean of the floors 5 %)
 - passed by calibration: honest learners in 90 … 97 %; log odds twice as steep in 8 %, moved by 0.3 in 27 %
 """
 
@@ -66,7 +68,7 @@ class Limits:
     margin_log_loss_pct: float = 0.4
     margin_auc: float = 0.004
     max_share_worse: float = 0.8
-    max_floor_share_worse: float = 0.25
+    max_floor_share_worse: float = 0.5
     min_sessions: int = 20
 
 
