@@ -1,7 +1,7 @@
 """The blend of the members' probabilities, by name; an absent member is absent, never 0.5."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,9 @@ class CalibratedBlend:
         members = {name: Calibrator.fit(z, y, session) for name, z in logits.items()}
         calibrated = {name: members[name].apply(z, session) for name, z in logits.items()}
         blended = logit(blend(calibrated, weights))
-        return cls(members, dict(weights), Calibrator.fit(blended, y, session))
+        # The members have moved the level as far as the sessions prove; the blend would move it once more.
+        of_blend = replace(Calibrator.fit(blended, y, session), shift=0.0)
+        return cls(members, dict(weights), of_blend)
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "CalibratedBlend":

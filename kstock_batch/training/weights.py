@@ -3,7 +3,8 @@
 1. Learned weights (log-loss, within bounds) replace the bot's only if, learned on the other folds, they are better on
    each fold's sessions by a paired test.
 2. The LSTM keeps its weight only if the blend with it beats the two trees, in log-loss and in AUC within session and
-   volatility quintile; otherwise it is scored, shown and given weight 0.
+   volatility quintile: at the bot's weights, else at learned ones, judged on folds they were not learned on. If it
+   helps at neither, it is scored, shown and given weight 0.
 """
 
 from collections.abc import Mapping
@@ -52,14 +53,20 @@ def choose_weights(oof: OutOfFold, folds: tuple[Fold, ...], atr_pct: NDArray[np.
     best = _better_of(start, members, oof, folds)
     if len(trees) == len(names) or not trees:
         return best
-    alone = start_weights(trees)
-    sentence = _passenger(
-        _blended(oof, folds, best, members), blend({n: members[n] for n in trees}, alone), oof, atr_pct
-    )
+    pair = {name: members[name] for name in trees}
+    without = blend(pair, start_weights(trees))
+    learned = _learned_blend(start, members, oof, folds)
+    sentence = _passenger(learned if best.is_learned else blend(members, best.values), without, oof, atr_pct)
     if sentence is None:
         return best
-    pair = _better_of(alone, {name: members[name] for name in trees}, oof, folds)
-    return ChosenWeights({**pair.values, "lstm": 0.0}, pair.is_learned, f"{sentence}; {pair.note}")
+    if not best.is_learned and _passenger(learned, without, oof, atr_pct) is None:
+        note = f"learned weights, with which the LSTM helps: with the bot's own {sentence.partition(': ')[2]}"
+        return ChosenWeights(_fitted(members, oof.y, start), True, note)
+    if len(trees) == 1:
+        alone = ChosenWeights(start_weights(trees), False, "nothing to learn weights from")
+    else:
+        alone = _better_of(start_weights(trees), pair, oof, folds)
+    return ChosenWeights({**alone.values, "lstm": 0.0}, alone.is_learned, f"{sentence}; {alone.note}")
 
 
 def start_weights(names: tuple[str, ...]) -> dict[str, float]:
@@ -96,14 +103,6 @@ def _better_of(
     return ChosenWeights(_fitted(members, oof.y, start), True, f"learned weights: {told}")
 
 
-def _blended(
-    oof: OutOfFold, folds: tuple[Fold, ...], chosen: ChosenWeights, members: Mapping[str, Probabilities]
-) -> Probabilities:
-    """Return the blend (N,) out of fold: learned weights are those of the other folds."""
-    start = start_weights(tuple(members))
-    return _learned_blend(start, members, oof, folds) if chosen.is_learned else blend(members, chosen.values)
-
-
 def _learned_blend(
     start: Mapping[str, float], members: Mapping[str, Probabilities], oof: OutOfFold, folds: tuple[Fold, ...]
 ) -> Probabilities:
@@ -130,6 +129,7 @@ def _fitted(
         bounds=[(LOWEST, HIGHEST if len(names) > 2 else 1 - LOWEST)] * len(names),
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
         method="SLSQP",
+        options={"ftol": 1e-10},  # of a loss near 0.5 the weights move the fourth digit
     )
     weights = np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
     return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
