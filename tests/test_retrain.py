@@ -291,10 +291,10 @@ def test_too_little_history_is_refused_before_anything_is_trained(small, monkeyp
 def test_a_retrain_whose_time_is_up_stores_what_it_has_and_says_which_parts_were_cut(small, monkeypatch):
     monkeypatch.setattr(Budget, "take", lambda self, cost: 0.0)
     cut = trained(small)
-    assert cut.overrun == ("lgbm", "xgb")
     assert cut.version.manifest["over_budget"] == ["lgbm", "xgb"]
     assert {facts["card"]["rounds"] for facts in cut.version.manifest["members"].values()} == {1}
-    assert cut.warnings[-1].startswith("the time was up before training ended: lgbm (1×), xgb (1×); raise budget")
+    assert cut.warnings[-1].startswith("2 fits (lgbm, xgb) were stopped at the best so far")
+    assert "budget_minutes = 30" in cut.warnings[-1]
     require_intact(cut.version)
 
 

@@ -112,6 +112,18 @@ def test_a_fold_says_nothing_about_the_weights_it_is_judged_with(monkeypatch):
     assert seen == [n * N_STOCKS for n in clear]
 
 
+def test_an_lstm_that_helps_at_learned_weights_alone_is_given_those(monkeypatch):
+    """At the bot's weights two weak members drown the good one; learned ones are not proven against the bot's here."""
+    from kstock_batch.training import weights
+
+    unproven = weights.ChosenWeights(WEIGHTS, False, "the bot's weights")
+    monkeypatch.setattr(weights, "_better_of", lambda *_: unproven)
+    found = chosen(lgbm=0.1, xgb=4.0, lstm=4.0)
+    assert found.is_learned
+    assert found.note.startswith("learned weights, with which the LSTM helps: with the bot's own the log-loss out of")
+    assert LOWEST - 1e-3 <= found.values["lstm"] < WEIGHTS["lstm"]
+
+
 @pytest.mark.parametrize("name", ["lgbm", "xgb", "lstm"])
 def test_the_only_member_there_is_weighs_one(name):
     found = chosen(**{name: 0.5})
@@ -122,7 +134,7 @@ def test_the_only_member_there_is_weighs_one(name):
 def test_with_one_tree_gone_noise_of_the_lstm_leaves_the_other_alone(tree):
     found = chosen(**{tree: 0.5, "lstm": np.inf})
     assert dict(found.values) == {tree: 1.0, "lstm": 0.0}
-    assert "nothing to learn them from" in found.note
+    assert found.note.endswith("nothing to learn weights from")
 
 
 def test_one_fold_cannot_test_what_it_taught():

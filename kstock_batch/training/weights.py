@@ -60,7 +60,8 @@ def choose_weights(oof: OutOfFold, folds: tuple[Fold, ...], atr_pct: NDArray[np.
     if sentence is None:
         return best
     if not best.is_learned and _passenger(learned, without, oof, atr_pct) is None:
-        note = f"learned weights, with which the LSTM helps: with the bot's own {sentence.partition(': ')[2]}"
+        told = sentence.partition(": with it ")[2]
+        note = f"learned weights, with which the LSTM helps: with the bot's own {told}"
         return ChosenWeights(_fitted(members, oof.y, start), True, note)
     if len(trees) == 1:
         alone = ChosenWeights(start_weights(trees), False, "nothing to learn weights from")
