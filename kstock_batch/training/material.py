@@ -29,7 +29,7 @@ FOLD_SETTINGS = ("train_sessions", "validation_share", "n_folds", "embargo_sessi
 OF_MEMBER = {
     "lgbm": ("tree_stride", "tree_rounds"),
     "xgb": ("tree_stride", "tree_rounds"),
-    "lstm": ("sequence_stride", "lstm_epochs"),
+    "lstm": ("sequence_stride", "lstm_epochs", "device"),
 }
 LIBRARIES = {"lgbm": ("lightgbm",), "xgb": ("xgboost", "xgboost-cpu"), "lstm": ("torch",)}
 
