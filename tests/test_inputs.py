@@ -11,7 +11,16 @@ import pytest
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Examples, Inputs
-from kstock_batch.learners.inputs import RANKS, TABULAR_NAMES, VALUES, build_inputs, describe_inputs, require_columns
+from kstock_batch.learners.inputs import (
+    DATING_COLUMNS,
+    RANKS,
+    TABULAR_NAMES,
+    VALUES,
+    build_inputs,
+    describe_inputs,
+    learnt_rows,
+    require_columns,
+)
 from kstock_batch.learners.window_summaries import SUMMARY_NAMES
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES
 
@@ -244,3 +253,16 @@ def test_columns_in_another_order_are_refused():
         require_columns(inputs, [*inputs.tabular_names, "momentum"], "lgbm.txt")
     with pytest.raises(ModelRefused, match="learnt"):
         require_columns(inputs, inputs.tabular_names[::-1], "lgbm.txt")
+
+
+def test_a_member_that_learns_the_level_is_not_shown_what_dates_a_session():
+    inputs = build_inputs(BarRows.of(random_market(30, 25)))
+    ends = np.flatnonzero(inputs.session == 24)
+    shown, whole = (learnt_rows(inputs, ends, learns_level=level) for level in (True, False))
+    blank = {name for name, column in zip(inputs.tabular_names, shown.T, strict=True) if np.isnan(column).all()}
+    assert blank == DATING_COLUMNS & set(inputs.tabular_names)
+    assert {"per_rank", "debt_ratio_rank", "market_cap_log_rank", "foreign_net_buy_days", "policy_bonus"} <= blank
+    np.testing.assert_array_equal(whole, inputs.tabular[ends])
+    assert not np.isnan(inputs.tabular[ends][:, inputs.tabular_names.index("per_rank")]).all(), (
+        "the inputs are as before"
+    )

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from kstock_batch.errors import ModelRefused
-from kstock_batch.features.windows import BarRows, FloatRows
+from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
 from kstock_batch.learners.base import Inputs
 from kstock_batch.learners.window_summaries import SUMMARY_NAMES, summarise
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES, Feature
@@ -34,6 +34,10 @@ TABULAR_NAMES = (
     *SUMMARY_NAMES,
     *(f"{feature.name}_rank" for feature in RANKS),
 )
+# What is known of these follows their sources, not the stocks: valuations begin in one year, liabilities end in one.
+# To a model that learns how likely rises are in a session, a column that is missing for everybody is a date.
+DATING = tuple(f.name for f in OF_TICKER if f.scope == "fundamental" or f.name.endswith("_net_buy_days"))
+DATING_COLUMNS = frozenset((*DATING, "policy_bonus", *(f"{name}_rank" for name in (*DATING, "policy_bonus"))))
 
 
 def build_inputs(bars: BarRows, *, since: int | None = None) -> Inputs:
@@ -61,10 +65,22 @@ def describe_inputs() -> dict[str, Any]:
         "categorical": list(CATEGORICAL),
         "sequence": list(FEATURE_NAMES),
         "scale_free": {feature.name: feature.as_input for feature in FEATURES},
+        "not_for_the_level": sorted(DATING_COLUMNS & set(TABULAR_NAMES)),
         "market_wide": {"columns": list(MARKET_WIDE), "tabular": "left out", "sequence": "0 for all tickers"},
         "imputation": {"tabular": "NaN, native to the trees", "sequence": "0, the median of the session"},
         "ranks": "average rank among the known values of the session, centred to -0.5 ... 0.5; codes are 0",
     }
+
+
+def learnt_rows(inputs: Inputs, ends: RowNumbers, *, learns_level: bool) -> FloatRows:
+    """Return the tabular rows (N, D) a tree member learns from; one that learns the level is not shown what dates them.
+
+    Blank columns are never split on, so such a member reads nothing of them when it scores either.
+    """
+    rows = inputs.tabular[ends]
+    if learns_level:
+        rows[:, [at for at, name in enumerate(inputs.tabular_names) if name in DATING_COLUMNS]] = np.nan
+    return rows
 
 
 def require_columns(inputs: Inputs, learnt: Sequence[str], file_name: str) -> None:

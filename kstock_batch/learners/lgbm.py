@@ -15,7 +15,7 @@ from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
 from kstock_batch.learners.calibration import logit, loss_in_sessions, sigmoid
-from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.inputs import learnt_rows, require_columns
 from kstock_batch.learners.tree_paths import Trees, lightgbm_trees
 
 # About 1 M rows that overlap and are mostly noise: slow steps, large leaves.
@@ -143,7 +143,7 @@ def _dataset(
 ) -> lgb.Dataset:
     inputs = examples.inputs
     return lgb.Dataset(
-        inputs.tabular[examples.ends],
+        learnt_rows(inputs, examples.ends, learns_level=recipe.learns_level),
         label=examples.label,
         init_score=_start(examples, recipe),
         feature_name=list(inputs.tabular_names),

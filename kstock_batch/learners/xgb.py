@@ -14,7 +14,7 @@ from kstock_batch.files import write_atomically
 from kstock_batch.learners.base import Examples, Inputs, Margins, Probabilities
 from kstock_batch.learners.boosting import BoostingRecipe, Progress
 from kstock_batch.learners.calibration import logit, loss_in_sessions, sigmoid
-from kstock_batch.learners.inputs import require_columns
+from kstock_batch.learners.inputs import learnt_rows, require_columns
 from kstock_batch.learners.tree_paths import Trees, xgboost_trees
 
 PARAMETERS: dict[str, Any] = {  # for the reasons given in lgbm.py
@@ -148,7 +148,7 @@ def _matrix(
 ) -> xgb.QuantileDMatrix:
     inputs = examples.inputs
     return xgb.QuantileDMatrix(
-        inputs.tabular[examples.ends],
+        learnt_rows(inputs, examples.ends, learns_level=recipe.learns_level),
         label=examples.label,
         base_margin=_start(examples, recipe),
         feature_names=list(inputs.tabular_names),
