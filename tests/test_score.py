@@ -171,9 +171,9 @@ def test_the_model_card_is_that_of_the_newest_predictions(trained_root, monkeypa
     days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM feature_daily ORDER BY 1")]
     done(trained_root, "score", "--as-of", days[-1])
     served = Registry(trained_root / "models").champion().version
-    done(trained_root, "retrain", "--as-of", days[-3])
-    other = Registry(trained_root / "models").champion().version
-    assert other != served
+    run(trained_root, "retrain", "--as-of", days[-3])  # forty stocks: whether the gate lets it pass is not the point
+    other = next(v.version for v in Registry(trained_root / "models").versions() if v.version != served)
+    done(trained_root, "models", "promote", other)
     done(trained_root, "score", "--as-of", days[-2])
     card = asked_json(trained_root, "sql", "SELECT value FROM model_card WHERE key = 'version'")
     assert card == [{"value": f'"{served}"'}]

@@ -25,8 +25,8 @@ PULL = 0.01  # of a session's intercept towards the mean's, in outcomes' worth
 LEVEL_STEPS = 4
 BLOCK = 10  # sessions that share their luck: twice the label's horizon
 # The part of an error of the level that lasts, in log-odds: hardly any. Models refitted each half-year of 2023-2024
-# were off by 0.06 to 0.23 in the half-year after, and the nine months before had said nothing about it (-0.32 before +0.23,
-# -0.10 before -0.20, -0.05 before -0.06, -0.01 before -0.16). A gross error that many sessions agree on is still moved.
+# were off by 0.06 to 0.23 in the half-year after, and the nine months before had said nothing about it (-0.32 before
+# +0.23, -0.10 before -0.20, -0.05 before -0.06, -0.01 before -0.16). What many sessions agree on is still moved.
 LEVEL_DRIFT = 0.03
 
 
