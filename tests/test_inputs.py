@@ -12,11 +12,11 @@ from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows
 from kstock_batch.learners.base import Examples, Inputs
 from kstock_batch.learners.inputs import (
-    DATING_COLUMNS,
     RANKS,
     TABULAR_NAMES,
     VALUES,
     build_inputs,
+    dates_its_rows,
     describe_inputs,
     learnt_rows,
     require_columns,
@@ -256,14 +256,22 @@ def test_columns_in_another_order_are_refused():
 
 
 def test_a_member_that_learns_the_level_is_not_shown_what_dates_a_session():
-    inputs = build_inputs(BarRows.of(random_market(30, 25)))
-    ends = np.flatnonzero(inputs.session == 24)
-    shown, whole = (learnt_rows(inputs, ends, learns_level=level) for level in (True, False))
-    dating = {"per_rank", "debt_ratio_rank", "market_cap_log_rank", "foreign_net_buy_days", "policy_bonus"}
-    assert dating <= DATING_COLUMNS
-    for name, hidden, plain in zip(inputs.tabular_names, shown.T, whole.T, strict=True):
-        np.testing.assert_array_equal(hidden, np.full_like(plain, np.nan) if name in DATING_COLUMNS else plain)
-    np.testing.assert_array_equal(whole, inputs.tabular[ends])
-    assert not np.isnan(inputs.tabular[ends][:, inputs.tabular_names.index("per_rank")]).all(), (
-        "the inputs are as before"
+    inputs = build_inputs(BarRows.of(random_market(30, 80)))
+    ends = np.flatnonzero(inputs.session >= 20)
+    always = [inputs.tabular_names.index(name) for name in ("rsi", "return_5b", "roe_rank")]
+    begins, ends_, silent = (
+        inputs.tabular_names.index(name) for name in ("per_rank", "debt_ratio_rank", "policy_bonus")
     )
+    inputs.tabular[inputs.session < 45, begins] = np.nan
+    inputs.tabular[inputs.session > 50, ends_] = 0.0  # not missing, but one value for everybody
+    inputs.tabular[:, silent] = np.nan  # says nothing at all: dates nothing
+    shown, whole = (learnt_rows(inputs, ends, learns_level=level) for level in (True, False))
+    np.testing.assert_array_equal(whole, inputs.tabular[ends])
+    np.testing.assert_array_equal(shown[:, always], whole[:, always])
+    assert np.isnan(shown[:, [begins, ends_]]).all()
+    found = dates_its_rows(whole, inputs.session[ends])
+    assert found[[begins, ends_]].all() and not found[[*always, silent]].any()
+
+
+def test_no_rows_are_dated_by_nothing():
+    assert not dates_its_rows(np.empty((0, 3), dtype=np.float32), np.empty(0, dtype=np.int64)).any()

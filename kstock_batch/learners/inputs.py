@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
@@ -20,6 +21,7 @@ from kstock_batch.learners.window_summaries import SUMMARY_NAMES, summarise
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES, Feature
 
 INPUTS_VERSION = 2
+MONTH = 20  # sessions
 
 MARKET_WIDE = tuple(feature.name for feature in FEATURES if feature.scope == "market_wide")
 OF_TICKER = tuple(feature for feature in FEATURES if feature.scope != "market_wide")
@@ -34,10 +36,6 @@ TABULAR_NAMES = (
     *SUMMARY_NAMES,
     *(f"{feature.name}_rank" for feature in RANKS),
 )
-# What is known of these follows their sources, not the stocks: valuations begin in one year, liabilities end in one.
-# To a model that learns how likely rises are in a session, a column that is missing for everybody is a date.
-DATING = tuple(f.name for f in OF_TICKER if f.scope == "fundamental" or f.name.endswith("_net_buy_days"))
-DATING_COLUMNS = frozenset((*DATING, "policy_bonus", *(f"{name}_rank" for name in (*DATING, "policy_bonus"))))
 
 
 def build_inputs(bars: BarRows, *, since: int | None = None) -> Inputs:
@@ -65,7 +63,7 @@ def describe_inputs() -> dict[str, Any]:
         "categorical": list(CATEGORICAL),
         "sequence": list(FEATURE_NAMES),
         "scale_free": {feature.name: feature.as_input for feature in FEATURES},
-        "not_for_the_level": sorted(DATING_COLUMNS & set(TABULAR_NAMES)),
+        "level": "learnt without columns that say nothing in some months of the training rows",
         "market_wide": {"columns": list(MARKET_WIDE), "tabular": "left out", "sequence": "0 for all tickers"},
         "imputation": {"tabular": "NaN, native to the trees", "sequence": "0, the median of the session"},
         "ranks": "average rank among the known values of the session, centred to -0.5 ... 0.5; codes are 0",
@@ -79,8 +77,28 @@ def learnt_rows(inputs: Inputs, ends: RowNumbers, *, learns_level: bool) -> Floa
     """
     rows = inputs.tabular[ends]
     if learns_level:
-        rows[:, [at for at, name in enumerate(inputs.tabular_names) if name in DATING_COLUMNS]] = np.nan
+        rows[:, dates_its_rows(rows, inputs.session[ends])] = np.nan
     return rows
+
+
+def dates_its_rows(rows: FloatRows, session: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which columns (D,) say nothing in some months and something in others: those are a date.
+
+    Valuations begin in one year, liabilities end in another: a model that learns how likely rises are in a session
+    would learn from them which years were good ones. To say nothing is to be missing, or one value, for everybody.
+    """
+    if not len(rows):
+        return np.zeros(rows.shape[1], dtype=bool)
+    _, day = np.unique(session, return_inverse=True)
+    order = np.argsort(day, kind="stable")
+    starts = np.searchsorted(day[order], np.arange(0, int(day.max()) + 1, MONTH))
+    dating = np.zeros(rows.shape[1], dtype=bool)
+    for at, column in enumerate(rows.T):
+        values = column[order]
+        lowest = np.fmin.reduceat(values, starts)  # NaN where nothing is known
+        says = lowest < np.fmax.reduceat(values, starts)
+        dating[at] = says.any() and not says.all()
+    return dating
 
 
 def require_columns(inputs: Inputs, learnt: Sequence[str], file_name: str) -> None:
