@@ -48,7 +48,7 @@ def market_root(root, *, n_tickers, n_sessions, signal, **given):
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
-    shape = {"n_tickers": 40, "n_sessions": 250, "signal": 3.0}
+    shape = {"n_tickers": 120, "n_sessions": 280, "signal": 4.0}  # enough for the gate to let a good model pass
     return market_root(
         root, **shape, train_sessions=150, validation_share=0.4, n_folds=2, tree_rounds=20, tree_stride=1
     )
@@ -281,7 +281,7 @@ def test_a_second_challenger_is_compared_with_the_champion_on_what_its_folds_sai
 def test_too_little_history_is_refused_before_anything_is_trained(small, monkeypatch):
     monkeypatch.setattr("kstock_batch.training.retrain.Fitter", lambda *_: pytest.fail("a member was trained"))
     with pytest.raises(NotEnoughHistory, match="sessions with known outcomes"):
-        trained(small, as_of=SESSIONS[-250 + 110])
+        trained(small, as_of=SESSIONS[-280 + 110])
     assert Registry(small.models).versions() == []
 
 
