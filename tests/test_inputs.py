@@ -265,12 +265,15 @@ def test_a_member_that_learns_the_level_is_not_shown_what_dates_a_session():
     inputs.tabular[inputs.session < 45, begins] = np.nan
     inputs.tabular[inputs.session > 50, ends_] = 0.0  # not missing, but one value for everybody
     inputs.tabular[:, silent] = np.nan  # says nothing at all: dates nothing
+    thins_out = inputs.tabular_names.index("market_cap_log_rank")
+    rarely = (inputs.session > 60) & (np.random.default_rng(0).random(len(inputs.session)) < 0.7)
+    inputs.tabular[rarely, thins_out] = np.nan  # never of nobody, but of far fewer
     shown, whole = (learnt_rows(inputs, ends, learns_level=level) for level in (True, False))
     np.testing.assert_array_equal(whole, inputs.tabular[ends])
     np.testing.assert_array_equal(shown[:, always], whole[:, always])
-    assert np.isnan(shown[:, [begins, ends_]]).all()
+    assert np.isnan(shown[:, [begins, ends_, thins_out]]).all()
     found = dates_its_rows(whole, inputs.session[ends])
-    assert found[[begins, ends_]].all() and not found[[*always, silent]].any()
+    assert found[[begins, ends_, thins_out]].all() and not found[[*always, silent]].any()
 
 
 def test_no_rows_are_dated_by_nothing():

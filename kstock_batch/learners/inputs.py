@@ -85,7 +85,8 @@ def dates_its_rows(rows: FloatRows, session: NDArray[np.int64]) -> NDArray[np.bo
     """Return which columns (D,) say nothing in some months and something in others: those are a date.
 
     Valuations begin in one year, liabilities end in another: a model that learns how likely rises are in a session
-    would learn from them which years were good ones. To say nothing is to be missing, or one value, for everybody.
+    would learn from them which years were good ones. To say nothing is to be one value for everybody, or known of less
+    than half as many as in the month it is known of most.
     """
     if not len(rows):
         return np.zeros(rows.shape[1], dtype=bool)
@@ -93,10 +94,12 @@ def dates_its_rows(rows: FloatRows, session: NDArray[np.int64]) -> NDArray[np.bo
     order = np.argsort(day, kind="stable")
     starts = np.searchsorted(day[order], np.arange(0, int(day.max()) + 1, MONTH))
     dating = np.zeros(rows.shape[1], dtype=bool)
+    n_rows = np.diff(starts, append=len(rows))
     for at, column in enumerate(rows.T):
         values = column[order]
-        lowest = np.fmin.reduceat(values, starts)  # NaN where nothing is known
-        says = lowest < np.fmax.reduceat(values, starts)
+        known = np.add.reduceat(~np.isnan(values), starts, dtype=np.int64) / n_rows
+        differs = np.fmin.reduceat(values, starts) < np.fmax.reduceat(values, starts)  # NaN, so no: nothing is known
+        says = differs & (known >= known.max() / 2)
         dating[at] = says.any() and not says.all()
     return dating
 
