@@ -86,6 +86,7 @@ def built_root(trained_root: Path) -> Path:
 
 
 def test_a_session_with_half_the_usual_rows_is_not_scored_until_the_rest_is_there(trained_root):
+    done(trained_root, "score")
     frames = read_folder(trained_root / "next")
     names = frames["listings"]["ticker"].sort()
     present = (pl.col("date") < LAST) | pl.col("ticker").is_in(names.gather_every(2).implode())
@@ -96,9 +97,15 @@ def test_a_session_with_half_the_usual_rows_is_not_scored_until_the_rest_is_ther
         write_folder(trained_root / "half", frames, prices=frames["prices"].filter(present)),
     )
     done(trained_root, "features")
-    told = (f"{LAST} fails 1 of 5 gates: completeness: ", " names, ", "% of the usual ", "min_session_share")
+    told = (
+        f"{LAST} fails 2 of 5 gates: completeness: ",
+        " names, ",
+        "% of the usual ",
+        "min_session_share",
+        "audits: feature_daily_coverage found ",
+    )
     score_refused(trained_root, 19, *told)
-    assert reader(trained_root).status().publication.as_of == SCORED
+    assert reader(trained_root).status().publication.as_of == BEFORE_LAST
     done(trained_root, "ingest", "files", trained_root / "next")
     night = asked_json(trained_root, "score")
     assert night["as_of"] == str(LAST)
@@ -171,7 +178,7 @@ def test_a_day_that_is_no_session_is_skipped_and_nothing_is_touched(day, built_r
 
 def test_a_range_that_ends_on_no_session_is_refused(built_root):
     score_refused(
-        built_root, 3, "was no session of the exchange", args=("--from", SCORED, "--as-of", date(2024, 6, 22))
+        built_root, 3, "was no session of the exchange", args=("--from", CHAMPION_AS_OF, "--as-of", date(2024, 6, 22))
     )
 
 
