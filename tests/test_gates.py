@@ -371,6 +371,21 @@ def test_a_missed_session_that_fails_is_left_out_and_tried_again(trained_root, m
     assert PredictionReader(published(trained_root), None).status().publication.n_sessions == 3
 
 
+def test_a_missed_session_of_impossible_rows_does_not_cost_tonights(trained_root):
+    import duckdb
+
+    done(trained_root, "ingest", "files", trained_root / "next")
+    done(trained_root, "features")
+    scored, missed, newest = days_of(trained_root)[-3:]
+    con = duckdb.connect(str(Settings(root=trained_root).store))
+    con.execute("UPDATE feature_daily SET rsi = 140 WHERE as_of = $day", {"day": missed})
+    con.close()
+    night = done(trained_root, "score")
+    assert f"warning: missed session {missed} is left out: audit feature_daily_range found " in night.stderr
+    assert [day for day, _ in why_degraded(trained_root)] == [scored, newest]
+    assert run(trained_root, "score", "--as-of", missed).exit_code == 4
+
+
 def test_a_session_asked_for_by_name_that_fails_stops_the_range(trained_root, monkeypatch):
     first = days_of(trained_root)[-2]
     fail_coverage(monkeypatch, first)

@@ -179,7 +179,7 @@ def test_a_night_on_a_day_off_with_nothing_to_do_is_skipped(trained_root, monkey
     assert night.stdout.startswith(
         f"skipped: 2024-06-29 is no session of the exchange; already scored as-of {newest} with "
     )
-    assert night.stdout.endswith("; nothing changed; 1 sessions have closed since, ingest them\n")
+    assert night.stdout.endswith("; nothing changed; the session after it has no prices yet\n")
 
 
 def test_sessions_that_were_missed_are_scored_in_one_run_and_equal_single_nights(trained_root, tmp_path):

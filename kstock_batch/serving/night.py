@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from kstock_batch.champion import Champion
-from kstock_batch.errors import DataNotReady, PublicationGated
+from kstock_batch.errors import AuditFailed, DataNotReady, PublicationGated
 from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
@@ -85,7 +85,7 @@ def score_nights(
     for day in agenda.missed + asked:
         try:
             scored.append(score_session(warehouse, settings, run, day, champion, accept_degraded=accept_degraded))
-        except (DataNotReady, PublicationGated) as error:
+        except (AuditFailed, DataNotReady, PublicationGated) as error:
             if day not in agenda.missed:
                 raise
             left_out[day] = error.what  # what was missed must not cost the bot tonight's session too
@@ -163,6 +163,8 @@ def _summary(agenda: Agenda, scored: list[Scored], version: str, *, is_published
 def _nothing_due(agenda: Agenda, version: str, *, is_published: bool) -> str:
     """Say why there was nothing to score, and whether there should have been."""
     skipped = f"skipped: {agenda.day_off} is no session of the exchange; " if agenda.day_off else ""
-    behind = f"; {agenda.n_behind} sessions have closed since, ingest them" if agenda.n_behind else ""
+    behind = f"; {agenda.n_behind} later sessions have no prices yet" if agenda.n_behind > 1 else ""
+    if agenda.n_behind == 1:
+        behind = "; the session after it has no prices yet"
     told = "published again" if is_published else "nothing changed"
     return f"{skipped}already scored as-of {agenda.as_of} with {version}; {told}{behind}"
