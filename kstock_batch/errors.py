@@ -111,3 +111,9 @@ class PublicationRefused(KStockError):
     """The serving file could not be built, or is not what it must be."""
 
     exit_code = 16
+
+
+class PublicationGated(KStockError):
+    """A session fails gates that must hold before it is published."""
+
+    exit_code = 19

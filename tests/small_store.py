@@ -43,7 +43,7 @@ def predict(warehouse: Warehouse, as_of: date, signals: Mapping[str, float], *, 
     for rank, (ticker, signal) in enumerate(sorted(signals.items(), key=lambda item: -item[1]), start=1):
         warehouse.con.execute(
             "INSERT INTO prediction VALUES ($as_of, $ticker, $signal / 2, $signal, $label, $bonus, 0.24,"
-            " $signal / 0.48, $rank, 100.0, 0.1, 0.2, NULL, 'model-1', 'abc', $run_id, $at, '[]')",
+            " $signal / 0.48, $rank, 100.0, 0.1, 0.2, NULL, 'model-1', 'abc', $run_id, $at, '[]', NULL)",
             {
                 "as_of": as_of,
                 "ticker": ticker,

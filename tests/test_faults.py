@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from factories import (
+    FUTURE,
     LAST,
     MADE_TABLES,
     SATURDAY,
@@ -85,6 +86,7 @@ def built_root(trained_root: Path) -> Path:
 
 
 def test_a_session_with_half_the_usual_rows_is_not_scored_until_the_rest_is_there(trained_root):
+    done(trained_root, "score")
     frames = read_folder(trained_root / "next")
     names = frames["listings"]["ticker"].sort()
     present = (pl.col("date") < LAST) | pl.col("ticker").is_in(names.gather_every(2).implode())
@@ -95,8 +97,15 @@ def test_a_session_with_half_the_usual_rows_is_not_scored_until_the_rest_is_ther
         write_folder(trained_root / "half", frames, prices=frames["prices"].filter(present)),
     )
     done(trained_root, "features")
-    score_refused(trained_root, 3, f"{LAST} has ", " names, ", "% of the usual ", "min_session_share")
-    assert reader(trained_root).status().publication.as_of == SCORED
+    told = (
+        f"{LAST} fails 2 of 5 gates: completeness: ",
+        " names, ",
+        "% of the usual ",
+        "min_session_share",
+        "audits: feature_daily_coverage found ",
+    )
+    score_refused(trained_root, 19, *told)
+    assert reader(trained_root).status().publication.as_of == BEFORE_LAST
     done(trained_root, "ingest", "files", trained_root / "next")
     night = asked_json(trained_root, "score")
     assert night["as_of"] == str(LAST)
@@ -146,15 +155,31 @@ def test_a_pointer_to_a_model_that_is_gone_names_it(built_root):
 @pytest.mark.parametrize(
     ("as_of", "code", "says"),
     [
-        (date(2024, 6, 22), 3, "2024-06-22 was no session of the exchange fix: use 2024-06-21"),
         (date(2015, 6, 22), 3, "2015-06-22 is outside the stored prices"),
-        (SATURDAY, 3, "2024-06-29 is outside the stored prices"),
+        (FUTURE, 3, f"{FUTURE} is outside the stored prices"),
         (DAYS[-9], 10, f"was trained on outcomes known by {CHAMPION_AS_OF}, so it must not score {DAYS[-9]}"),
     ],
-    ids=["a Saturday", "before the prices", "after the prices", "before the champion learnt"],
+    ids=["before the prices", "in the future", "before the champion learnt"],
 )
 def test_a_day_that_cannot_be_scored_is_named_with_the_reason(as_of, code, says, built_root):
     score_refused(built_root, code, says, args=("--as-of", as_of))
+
+
+@pytest.mark.parametrize("day", [date(2024, 6, 22), SATURDAY], ids=["between sessions", "after the newest"])
+def test_a_day_that_is_no_session_is_skipped_and_nothing_is_touched(day, built_root):
+    before, file = content(built_root, EXACT), sha256(published(built_root))
+    night = done(built_root, "score", "--as-of", day)
+    assert night.stdout == f"skipped: {day} is no session of the exchange\n"
+    assert asked_json(built_root, "score", "--as-of", day)["model_version"] is None
+    assert content(built_root, EXACT) == before
+    assert sha256(published(built_root)) == file
+    assert store_rows(built_root, "SELECT DISTINCT status FROM run") == [("done",)]
+
+
+def test_a_range_that_ends_on_no_session_is_refused(built_root):
+    score_refused(
+        built_root, 3, "was no session of the exchange", args=("--from", CHAMPION_AS_OF, "--as-of", date(2024, 6, 22))
+    )
 
 
 def test_a_range_that_begins_before_the_champion_learnt_is_refused_whole(built_root):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import signal
 import stat
@@ -98,7 +99,7 @@ def test_the_publication_says_what_it_is(served):
     target, publication, _ = served
     assert (publication.path, publication.as_of, publication.n_predictions) == (target, TUESDAY, 5)
     assert ask(target, "SELECT * FROM publication") == [
-        (1, TUESDAY, MONDAY, NOON, "run-1", 5, 2, "model-1", "abc", publication.digest)
+        (2, TUESDAY, MONDAY, NOON, "run-1", 5, 2, "model-1", "abc", publication.digest, None)
     ]
     assert ask(target, "SELECT key, value FROM model_card ORDER BY key") == [("auc", "0.57"), ("seeds", "[1, 2]")]
     assert ask(target, "SELECT session FROM calendar") == [(MONDAY,), (TUESDAY,), (THURSDAY,), (FRIDAY,)]
@@ -168,7 +169,8 @@ def test_the_digest_can_be_recomputed_without_our_code(served):
     for as_of in (MONDAY, TUESDAY):
         rows = ask(
             target,
-            "SELECT ticker, rank, probability, signal, label, score_bonus, lgbm, xgb, lstm, shap_top3, model_version"
+            "SELECT ticker, rank, probability, signal, label, score_bonus, lgbm, xgb, lstm, shap_top3, model_version,"
+            " degraded_why"
             f" FROM prediction WHERE as_of = DATE '{as_of}' ORDER BY rank, ticker",
         )
         text = "\n".join("|".join("" if value is None else str(value) for value in row) for row in rows)
@@ -269,6 +271,14 @@ def test_a_file_damaged_while_it_was_built_is_not_published(warehouse, target, m
     assert only_the_file(target)
 
 
+def test_the_verifier_prints_its_answer_and_nothing_else_however_long_it_takes(served):
+    target, publication, _ = served
+    order = json.dumps([str(target), "SELECT current_setting('enable_progress_bar'), $digest", publication.digest])
+    command = [sys.executable, "-c", publishing._VERIFIER]
+    told = subprocess.run(command, input=order, capture_output=True, text=True, check=True).stdout
+    assert json.loads(told) == [[False, publication.digest]]
+
+
 def test_a_log_beside_the_finished_file_is_refused(warehouse, target, monkeypatch):
     def build_and_leave_a_log(con, temp, *rest):
         publication = build(con, temp, *rest)
@@ -303,7 +313,7 @@ def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
         warehouse.con.execute(
             "INSERT INTO prediction SELECT as_of - CAST(i AS INTEGER), ticker, random(), random(), label, score_bonus,"
             " random(), random(), rank, random(), random(), random(), random(), model_version, fingerprint, run_id,"
-            " scored_at, shap_top3 FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
+            " scored_at, shap_top3, degraded_why FROM prediction CROSS JOIN range(2, 20002) AS day (i)"
         )
         with pytest.raises(DiskFull) as caught:
             publish_now(warehouse, target)

@@ -223,18 +223,21 @@ def test_damage_that_shows_only_when_read_is_an_error_and_not_the_end(path, gene
     assert reader.latest(SAMSUNG).signal == 0.83
 
 
-def test_a_publication_of_a_newer_schema_is_not_misread(path, generations):
+@pytest.mark.parametrize(
+    ("version", "fix"), [(1, "`kstock-batch score` publishes it anew"), (3, "upgrade kstock-batch")]
+)
+def test_a_publication_of_another_schema_is_not_misread(path, generations, version, fix):
     put(path, generations[0])
     reader = reader_on(path)
     reader.top()
     newer = path.with_name("newer")
     newer.write_bytes(generations[1])
     con = duckdb.connect(str(newer))
-    con.execute("UPDATE publication SET schema_version = 2")
+    con.execute(f"UPDATE publication SET schema_version = {version}")
     con.close()
     newer.replace(path)
     assert reader.latest(SAMSUNG).as_of == TUESDAY
-    assert "its schema version is 2, this reader knows 1: upgrade kstock-batch" in reader.status().problem
+    assert f"its schema version is {version}, this reader knows 2: {fix}" in reader.status().problem
 
 
 def test_closing_lets_go_of_the_file_and_asking_opens_it_again(path, generations):

@@ -25,6 +25,11 @@ def predictions(root):
     return pl.DataFrame([{**vars(row), "shap_top3": json.dumps(row.shap_top3)} for row in rows])
 
 
+def inode(root):
+    stat = Settings(root=root).published.stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
 def test_a_prediction_carries_two_scales_its_members_its_rank_and_its_origin(trained_root):
     rows = predictions(trained_root)
     champion = Registry(trained_root / "models").champion()
@@ -94,18 +99,87 @@ def test_every_scoreable_name_of_the_session_is_scored_and_no_other(trained_root
     assert sorted(predictions(trained_root)["ticker"]) == [ticker for (ticker,) in scoreable]
 
 
-def test_a_rerun_keeps_every_prediction_and_says_so(trained_root):
+def test_a_rerun_with_nothing_to_do_touches_neither_predictions_nor_publication_and_says_so(trained_root):
     before = store_rows(trained_root, "FROM prediction ORDER BY as_of, ticker")
+    file = inode(trained_root)
     again = done(trained_root, "score", "--as-of", before[0][0])
-    assert "already scored" in again.stdout
+    assert "already scored" in again.stdout and "nothing changed" in again.stdout
+    assert "published" not in again.stdout
     assert store_rows(trained_root, "FROM prediction ORDER BY as_of, ticker") == before
+    assert inode(trained_root) == file
 
 
-def test_a_forced_rerun_replaces_the_same_numbers(trained_root):
+def test_a_forced_rerun_replaces_the_same_numbers_and_publishes_them(trained_root):
     told = "SELECT as_of, ticker, probability, rank FROM prediction ORDER BY as_of, ticker"
-    before = store_rows(trained_root, told)
-    done(trained_root, "score", "--as-of", before[0][0], "--force")
+    before, file = store_rows(trained_root, told), inode(trained_root)
+    (first,) = store_rows(trained_root, "SELECT DISTINCT run_id FROM prediction")
+    assert asked_json(trained_root, "score", "--as-of", before[0][0], "--force")["is_published"] is True
     assert store_rows(trained_root, told) == before
+    assert store_rows(trained_root, "SELECT DISTINCT run_id FROM prediction") != [first]
+    assert inode(trained_root) != file
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "never made"])
+def test_a_rerun_publishes_what_is_scored_but_not_in_the_publication(trained_root, harm, monkeypatch):
+    file, day = Settings(root=trained_root).published, predictions(trained_root)["as_of"][0]
+    if harm == "lost":
+        file.unlink()
+    elif harm == "damaged":
+        file.write_bytes(b"no database")
+    else:  # killed between the commit of the rows and the rename of the file
+
+        def dies(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("kstock_batch.serving.night.publish", dies)
+            assert run(trained_root, "score", "--as-of", day, "--force").exit_code == 1
+    assert "already scored" in (night := done(trained_root, "score", "--as-of", day)).stdout
+    assert "published again" in night.stdout
+    assert predictions(trained_root)["run_id"].to_list() == [
+        run_id for (run_id,) in store_rows(trained_root, "SELECT run_id FROM prediction ORDER BY rank")
+    ]
+
+
+def test_nights_that_never_came_are_caught_up_in_order_and_equal_single_nights(trained_root, tmp_path):
+    from factories import copy_root
+
+    done(trained_root, "ingest", "files", trained_root / "next")
+    done(trained_root, "features")
+    one_by_one = copy_root(trained_root, tmp_path / "other")
+    scored, *due = [day for (day,) in store_rows(trained_root, "SELECT as_of FROM feature_session ORDER BY 1")][-3:]
+    assert predictions(trained_root)["as_of"][0] == scored
+    night = asked_json(trained_root, "score")
+    assert [session["as_of"] for session in night["sessions"]] == [str(day) for day in due]
+    for day in due:
+        done(one_by_one, "score", "--as-of", day)
+    told = "SELECT as_of, ticker, probability, rank FROM prediction ORDER BY as_of, ticker"
+    assert store_rows(trained_root, told) == store_rows(one_by_one, told)
+    assert "nothing changed" in done(trained_root, "score").stdout
+
+
+def test_what_is_missed_further_back_than_it_looks_is_said_and_left(trained_root):
+    done(trained_root, "ingest", "files", trained_root / "next")
+    with (trained_root / "kstock.toml").open("a") as settings:
+        settings.write("catch_up_sessions = 1\n")
+    first = [day for (day,) in store_rows(trained_root, "SELECT as_of FROM feature_session ORDER BY 1")][-6]
+    done(trained_root, "score", "--as-of", first)
+    night = done(trained_root, "score")
+    assert "stocks of 2 sessions, newest" in night.stdout
+    assert "warning: 3 sessions missed before those stay so: catch_up_sessions reaches no further" in night.stderr
+
+
+def test_a_night_on_a_day_off_with_nothing_to_do_is_skipped(trained_root, monkeypatch):
+    from datetime import datetime
+
+    done(trained_root, "score")
+    newest = predictions(trained_root)["as_of"][0]
+    monkeypatch.setattr("kstock_batch.cli.nightly.utc_now", lambda: datetime(2024, 6, 29, 10))
+    night = done(trained_root, "score")
+    assert night.stdout.startswith(
+        f"skipped: 2024-06-29 is no session of the exchange; already scored as-of {newest} with "
+    )
+    assert night.stdout.endswith("; nothing changed; the session after it has no prices yet\n")
 
 
 def test_sessions_that_were_missed_are_scored_in_one_run_and_equal_single_nights(trained_root, tmp_path):

@@ -18,13 +18,16 @@ import duckdb
 
 from kstock_batch.errors import NoPublication
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: degraded_why, which whoever acts on a row must know of
 CUTOFF_UTC = time(9, 30)  # 18:30 in Seoul: a session counts as missing only once the job could have scored it
 
 
 @dataclass(frozen=True)
 class PublicationFacts:
-    """What a publication says of itself; ``n_predictions`` counts all its sessions."""
+    """What a publication says of itself; ``n_predictions`` counts all its sessions.
+
+    ``degraded_why`` tells which gates its newest session failed; None = it passed all of them.
+    """
 
     schema_version: int
     as_of: date
@@ -36,6 +39,7 @@ class PublicationFacts:
     model_version: str
     fingerprint: str
     digest: str
+    degraded_why: str | None
 
 
 _VERSION = "SELECT schema_version FROM publication"
@@ -148,7 +152,9 @@ class FollowedFile:
         versions = self._fetch(_VERSION, {})
         if versions != [(SCHEMA_VERSION,)]:
             told = ", ".join(str(version) for (version,) in versions) or "none"
-            raise _NotForUs(f"its schema version is {told}, this reader knows {SCHEMA_VERSION}: upgrade kstock-batch")
+            is_older = len(versions) == 1 and versions[0][0] < SCHEMA_VERSION
+            fix = "`kstock-batch score` publishes it anew" if is_older else "upgrade kstock-batch"
+            raise _NotForUs(f"its schema version is {told}, this reader knows {SCHEMA_VERSION}: {fix}")
         facts = PublicationFacts(*self._fetch(_FACTS, {})[0])
         self._fetch(self._probe, {"as_of": facts.as_of})
         return facts, [(row[0], row[1]) for row in self._fetch(_CALENDAR, {"as_of": facts.as_of})]

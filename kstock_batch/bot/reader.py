@@ -48,7 +48,13 @@ class Prediction:
     fingerprint: str
     run_id: str
     scored_at: datetime
+    degraded_why: str | None
     is_stale: bool = False
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether its session failed gates and was published all the same; ``degraded_why`` says which."""
+        return self.degraded_why is not None
 
     @property
     def result(self) -> PredictionResult:

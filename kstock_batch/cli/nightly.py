@@ -11,18 +11,27 @@ from kstock_batch.settings import Settings
 
 
 @click.command()
-@click.option("--as-of", type=SESSION_DATE, help="Session to score.  [default: the newest session with prices]")
+@click.option("--as-of", type=SESSION_DATE, help="Session to score.  [default: the newest, and those missed before it]")
 @click.option("--from", "since", type=SESSION_DATE, help="Score every session from this one through --as-of.")
-@click.option("--force", is_flag=True, help="Score again what is already scored by the same model.")
+@click.option("--force", is_flag=True, help="Score again what is already scored by the same model, and publish.")
+@click.option(
+    "--accept-degraded", is_flag=True, help="Publish a session that fails gates, with the reason in each row."
+)
 @as_json
 @click.pass_obj
-def score(settings: Settings, as_of: date | None, since: date | None, force: bool, as_json: bool) -> None:
+def score(
+    settings: Settings, as_of: date | None, since: date | None, force: bool, accept_degraded: bool, as_json: bool
+) -> None:
     """Bring features up to date, score the whole universe and publish the predictions.
+
+    What is scored and published already is left alone. A session that fails a gate (docs/night.md) leaves the last
+    publication in place.
 
     \b
     Examples:
       kstock-batch score
       kstock-batch score --from 2024-07-01 --as-of 2024-07-12
+      kstock-batch score --as-of 2024-07-12 --accept-degraded
     """
     from kstock_batch.serving.night import score_nights
     from kstock_batch.store.ledger import opened_run
@@ -30,12 +39,19 @@ def score(settings: Settings, as_of: date | None, since: date | None, force: boo
     if since and as_of and since > as_of:
         raise ConfigError(f"--from {since} is after --as-of {as_of}", fix="give an earlier --from")
     with opened_run(settings, "score", at=utc_now()) as run:
-        night = score_nights(run.warehouse, settings, run, since=since, as_of=as_of, force=force)
+        night = score_nights(
+            *(run.warehouse, settings, run),
+            since=since,
+            as_of=as_of,
+            force=force,
+            accept_degraded=accept_degraded,
+        )
         run.summary = night.summary
     for warning in night.warnings:
         console.note(f"warning: {warning}")
     if as_json:
         console.document({**night.row(), "seconds": round(run.seconds, 2)})
     else:
-        console.result(f"{night.summary} in {run.seconds:.1f} s")
-        console.result(f"published {settings.published.resolve()}")
+        console.result(f"{night.summary} in {run.seconds:.1f} s" if night.scored else night.summary)
+        if night.is_published:
+            console.result(f"published {settings.published.resolve()}")

@@ -53,6 +53,8 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
         return
     columns = ("as_of", *SHOWN) if ticker else SHOWN
     console.table(title, [{HEADERS.get(name, name): row[name] for name in columns} for row in rows], decimals=3)
+    for day, why in sorted({(row["as_of"], row["degraded_why"]) for row in rows if row["degraded_why"]}):
+        console.note(f"warning: {day} is degraded: {why}")
     console.result(f"{len(rows)} predictions from {settings.published}")
 
 
@@ -152,4 +154,5 @@ def _verdict(facts: dict[str, Any]) -> str:
     if "as_of" not in facts:
         return f"nothing is published yet ({facts['problem']}): run `kstock-batch score`"
     how_old = f"{facts['age_sessions']} sessions old" + (", stale" if facts["is_stale"] else "")
-    return f"predictions as-of {facts['as_of']} ({how_old}) from {facts['model_version']}"
+    degraded = f", degraded: {facts['degraded_why']}" if facts["degraded_why"] else ""
+    return f"predictions as-of {facts['as_of']} ({how_old}) from {facts['model_version']}{degraded}"

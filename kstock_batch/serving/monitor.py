@@ -35,6 +35,7 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
             "n_sessions": found.publication.n_sessions,
             "n_predictions": found.publication.n_predictions,
             "model_version": found.publication.model_version,
+            "degraded_why": found.publication.degraded_why,
         }
     return {**facts, "runs": _runs(settings)}
 

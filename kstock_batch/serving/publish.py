@@ -28,7 +28,7 @@ from kstock_batch.store.faults import is_disk_full
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CATALOGUE = "serving"
 TABLES = ("prediction", "feature_latest", "run", "calendar")
 VIEWS = ("latest", "ml_predictions", "content_digest")
@@ -40,6 +40,7 @@ import json, sys
 import duckdb
 path, statement, digest = json.load(sys.stdin)
 con = duckdb.connect(":memory:")
+con.execute("SET enable_progress_bar = false")  # python -c counts as a person at a prompt: after 2 s one would be drawn
 con.execute("ATTACH '" + path.replace("'", "''") + "' AS published (READ_ONLY)")
 con.execute("USE published")
 json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
@@ -92,7 +93,7 @@ def _build(
     with attached(con, temp, CATALOGUE):
         for table in TABLES:
             _create_table(con, table)
-        _create_table(con, "model_card", keys=list(model_card), values=[_json(value) for value in model_card.values()])
+        _create_table(con, "model_card", **card_rows(model_card))
         for view in VIEWS:
             con.execute(f"CREATE VIEW {CATALOGUE}.{view} AS {Query.load(f'serve/view_{view}').text}")
         digest = con.execute(f"SELECT digest FROM {CATALOGUE}.content_digest").fetchall()[0][0]
@@ -109,6 +110,11 @@ def _build(
 
 def _create_table(con: duckdb.DuckDBPyConnection, name: str, **params: Any) -> None:
     con.execute(f"CREATE TABLE {CATALOGUE}.{name} AS {Query.load(f'serve/{name}').text}", params)
+
+
+def card_rows(model_card: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the parameters of serve/model_card: the facts' names, and each as JSON text."""
+    return {"keys": list(model_card), "values": [_json(value) for value in model_card.values()]}
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The nightly score: a complete, audited session → windows → champion → blend → one partition of ``prediction``."""
+"""The nightly score: an audited session → windows → champion → blend → gates → one partition of ``prediction``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import polars as pl
 
 from kstock_batch.bot.results import score_bonus, signal_label
 from kstock_batch.champion import Champion
-from kstock_batch.errors import ModelRefused
-from kstock_batch.features.completeness import require_complete
+from kstock_batch.errors import DataNotReady, ModelRefused
 from kstock_batch.learners.base import Probabilities
 from kstock_batch.learners.calibration import even_prior_signal
 from kstock_batch.learners.explain import top3_json
 from kstock_batch.learners.members import MEMBER_NAMES
 from kstock_batch.registry import ModelVersion
+from kstock_batch.serving.distribution import distribution
+from kstock_batch.serving.gates import Gate, coverage, data_gates, require_passed, what_fails, wrong
 from kstock_batch.serving.session_windows import SessionWindows
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
@@ -26,41 +27,75 @@ from kstock_batch.store.warehouse import Warehouse, replace_rows
 
 @dataclass(frozen=True)
 class Scored:
-    """What a night's scoring came to."""
+    """What a session's scoring came to; ``degraded_why`` tells the gates it failed, if that was accepted."""
 
     as_of: date
     n_scored: int
     n_bars: int
     audits: list[AuditResult]
+    gates: list[Gate]
+    degraded_why: str | None
 
 
-def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: date, champion: Champion) -> Scored:
-    """Make the ``as_of`` partition of ``prediction`` hold the champion's view of every scoreable ticker."""
+def score_session(
+    warehouse: Warehouse,
+    settings: Settings,
+    run: Run,
+    as_of: date,
+    champion: Champion,
+    *,
+    accept_degraded: bool = False,
+) -> Scored:
+    """Make the ``as_of`` partition of ``prediction`` hold the champion's view of every scoreable ticker.
+
+    A session that fails a gate leaves the store as it was, so that no later publication carries it by the way.
+    """
     con = warehouse.con
     require_out_of_sample(champion.version, as_of)
-    require_complete(con, as_of, settings)
-    with run.stage(f"audit {as_of}") as stage:
-        audits = run_audits(con, as_of)
-        stage.n_rows = sum(audit.n_offending for audit in audits)
-        with warehouse.transaction():
-            record_audits(con, audits, run)
-    require_clean(audits)
+    audits = _audit(warehouse, run, as_of)
+    require_clean(wrong(audits))
     with run.stage(f"score {as_of}") as stage:
-        windows = SessionWindows.read(con, as_of)
+        gates = data_gates(con, as_of, settings, audits)
+        windows = _windows(con, as_of, gates)
         members, blended = champion.predict(windows.inputs, windows.ends)
         rows = prediction_rows(windows.tickers, members, blended, champion, as_of)
+        gates += [coverage(con, as_of, rows["ticker"].to_list()), distribution(con, as_of, rows)]
+        degraded_why = require_passed(gates, as_of, accept_degraded=accept_degraded)
         stage.n_rows = rows.height
     with run.stage(f"explain {as_of}") as stage:
         told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
         rows = rows.with_columns(
-            shap_top3=pl.Series(told, dtype=pl.String), run_id=pl.lit(run.run_id), scored_at=pl.lit(run.started_at)
+            shap_top3=pl.Series(told, dtype=pl.String),
+            run_id=pl.lit(run.run_id),
+            scored_at=pl.lit(run.started_at),
+            degraded_why=pl.lit(degraded_why, dtype=pl.String),
         )
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
         stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
         _mark_scored(con, champion.version, run, as_of)
     n_bars = windows.bars.frame.filter(pl.col("as_of") == as_of).height
-    return Scored(as_of, rows.height, n_bars, audits)
+    return Scored(as_of, rows.height, n_bars, audits, gates, degraded_why)
+
+
+def _audit(warehouse: Warehouse, run: Run, as_of: date) -> list[AuditResult]:
+    """Return what the audits found, kept for the record whatever becomes of the night."""
+    with run.stage(f"audit {as_of}") as stage:
+        audits = run_audits(warehouse.con, as_of)
+        stage.n_rows = sum(audit.n_offending for audit in audits)
+        with warehouse.transaction():
+            record_audits(warehouse.con, audits, run)
+    return audits
+
+
+def _windows(con: duckdb.DuckDBPyConnection, as_of: date, gates: list[Gate]) -> SessionWindows:
+    """Return the session's windows; where there are none, what is missing may tell why."""
+    try:
+        return SessionWindows.read(con, as_of)
+    except DataNotReady as error:
+        if why := what_fails(gates):
+            raise DataNotReady(f"{error.what}; it fails {why}", fix=error.fix) from error
+        raise
 
 
 def prediction_rows(

@@ -24,6 +24,7 @@ SELECT
   p.fingerprint,
   p.run_id,
   p.scored_at,
+  p.degraded_why,
 FROM prediction AS p
 LEFT JOIN listing AS l ON p.ticker = l.ticker
 -- The bot asks for one session or one ticker of the newest. Over 250 sessions, sorting by ticker instead makes a history

@@ -4,12 +4,17 @@
 -- params: schema_version published_at run_id digest
 WITH
 session AS (
-  SELECT as_of, count(*) AS n_predictions, min(model_version) AS model_version, min(fingerprint) AS fingerprint
+  SELECT
+    as_of,
+    count(*) AS n_predictions,
+    min(model_version) AS model_version,
+    min(fingerprint) AS fingerprint,
+    min(degraded_why) AS degraded_why,
   FROM prediction
   GROUP BY as_of
 ),
 newest AS (
-  SELECT as_of, model_version, fingerprint FROM session ORDER BY as_of DESC LIMIT 1
+  SELECT as_of, model_version, fingerprint, degraded_why FROM session ORDER BY as_of DESC LIMIT 1
 ),
 total AS (
   SELECT CAST(sum(n_predictions) AS BIGINT) AS n_predictions, count(*) AS n_sessions FROM session
@@ -25,6 +30,7 @@ SELECT
   newest.model_version,
   newest.fingerprint,
   CAST($digest AS VARCHAR) AS digest,
+  newest.degraded_why,
 FROM newest
 CROSS JOIN total
 ORDER BY newest.as_of

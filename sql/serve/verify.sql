@@ -23,6 +23,9 @@ counted AS (
     )) AS n_unreadable,
   FROM prediction
 ),
+half_flagged AS (       -- whoever reads one row must learn what the others say
+  SELECT as_of FROM prediction GROUP BY as_of HAVING count(DISTINCT coalesce(degraded_why, '')) > 1
+),
 fact AS (
   SELECT 'digest of the rows' AS fact, CAST($digest AS VARCHAR) AS wanted, digest AS found FROM content_digest
   UNION ALL
@@ -47,6 +50,8 @@ fact AS (
   SELECT 'number of probabilities outside 0 ... 1', '0', CAST(n_impossible AS VARCHAR) FROM counted
   UNION ALL
   SELECT 'number of explanations that are no list of names and numbers', '0', CAST(n_unreadable AS VARCHAR) FROM counted
+  UNION ALL
+  SELECT 'number of sessions of which only some rows are degraded', '0', CAST(count(*) AS VARCHAR) FROM half_flagged
   UNION ALL
   SELECT
     'rows of view latest',

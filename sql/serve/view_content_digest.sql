@@ -21,7 +21,8 @@ prediction_text AS (
       coalesce(CAST(xgb AS VARCHAR), ''),
       coalesce(CAST(lstm AS VARCHAR), ''),
       shap_top3,
-      model_version
+      model_version,
+      coalesce(degraded_why, '')
     ) AS row_text,
   FROM prediction
 ),

@@ -24,6 +24,7 @@ SELECT
   fingerprint,
   run_id,
   scored_at,
+  degraded_why,
 FROM prediction
 WHERE as_of = (SELECT max(as_of) FROM prediction)
 ORDER BY rank, ticker

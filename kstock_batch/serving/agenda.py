@@ -1,0 +1,78 @@
+"""What a night has to do: the session it is for, those that were missed before it, or why there is nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import duckdb
+
+from kstock_batch.errors import DataNotReady
+from kstock_batch.features.sessions import session_asked, session_days
+from kstock_batch.market.sessions import Sessions, seoul_date
+from kstock_batch.registry import ModelVersion
+from kstock_batch.settings import Settings
+from kstock_batch.store.queries import Query
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """The sessions of a night; what follows ``asked`` is known only of a night that was told no date.
+
+    Attributes
+    ----------
+    as_of : the session it is for
+    asked : those asked for, oldest first: one of them that cannot be scored stops the night
+    missed : those of nights that never came, oldest first: they are caught up where that can be done
+    left_out : missed sessions that cannot be caught up, and why
+    n_older : sessions missed further back than it was looked
+    n_behind : sessions after ``as_of`` that had closed when the night ran: their prices are not there
+    day_off : the day of the night, if the exchange is closed on it
+    """
+
+    as_of: date
+    asked: list[date]
+    missed: list[date] = field(default_factory=list)
+    left_out: Mapping[date, str] = field(default_factory=dict)
+    n_older: int = 0
+    n_behind: int = 0
+    day_off: date | None = None
+
+
+def agenda_asked(con: duckdb.DuckDBPyConnection, settings: Settings, since: date | None, as_of: date | None) -> Agenda:
+    """Return the sessions in [since, as_of], or the one of the two that was given."""
+    newest = session_asked(con, as_of, settings.price_basis)
+    asked = Sessions(session_days(con)).between(since or newest, newest)
+    if not asked:
+        raise DataNotReady(f"there is no session in {since} … {newest}", fix="give a --from that is a trading day")
+    return Agenda(newest, asked)
+
+
+def agenda_tonight(con: duckdb.DuckDBPyConnection, settings: Settings, version: ModelVersion, now: datetime) -> Agenda:
+    """Return the newest session and those missed lately before it that ``version`` may score; ``now`` is UTC."""
+    newest = session_asked(con, None, settings.price_basis)
+    learnt = date.fromisoformat(version.manifest["as_of"])
+    found = Query.load("serve/missed_session").frame(con, as_of=newest, n=settings.catch_up_sessions).rows()
+    missed, left_out = [], {}
+    for session, n_scoreable, _ in found:
+        if not n_scoreable:
+            left_out[session] = "no stock has the prices to be scored"
+        elif session < learnt:
+            left_out[session] = f"model {version.version} was trained on outcomes known by {learnt}"
+        else:
+            missed.append(session)
+    later = "SELECT count(*) FROM raw_calendar WHERE session > $newest AND cutoff_at <= $now"
+    return Agenda(
+        newest,
+        [newest],
+        missed,
+        left_out,
+        n_older=found[0][2] if found else 0,
+        n_behind=con.execute(later, {"newest": newest, "now": now}).fetchall()[0][0],
+        day_off=today if is_no_session(con, today := seoul_date(now), now) else None,
+    )
+
+
+def is_no_session(con: duckdb.DuckDBPyConnection, day: date, now: datetime) -> bool:
+    """Return whether ``day`` has come (``now`` is UTC) and the exchange is known to be closed on it."""
+    days = session_days(con)
+    return bool(days) and days[0] <= day <= min(days[-1], seoul_date(now)) and day not in Sessions(days)

@@ -1,0 +1,46 @@
+"""What a publication says, as one number a table: what is already said need not be published again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from kstock_batch.serving.publish import SCHEMA_VERSION, TABLES, card_rows
+from kstock_batch.store.queries import Query
+
+# A run that changed nothing leaves a line in the ledger: no reason for the bot to read everything anew.
+_COMPARED = tuple(table for table in TABLES if table != "run")
+_SUM = "SELECT count(*), sum(hash(t)) FROM ({}) AS t"
+
+Sums = dict[str, tuple[Any, ...]]
+
+
+def is_published(con: duckdb.DuckDBPyConnection, target: Path, model_card: Mapping[str, Any]) -> bool:
+    """Return whether ``target`` says, row for row, what would be published from the store, its ledger aside."""
+    try:
+        published = _sums_of(target)
+    except duckdb.Error:  # absent, damaged or of another shape
+        return False
+    return published == _sums_to_publish(con, model_card)
+
+
+def _sums_to_publish(con: duckdb.DuckDBPyConnection, model_card: Mapping[str, Any]) -> Sums:
+    sums = {table: _sum(con, Query.load(f"serve/{table}").text) for table in _COMPARED}
+    card = _sum(con, Query.load("serve/model_card").text, card_rows(model_card))
+    return {**sums, "model_card": card, "publication": (SCHEMA_VERSION,)}
+
+
+def _sums_of(target: Path) -> Sums:
+    """Read every row of the file, in an instance of its own: a damaged one would take the store's down with it."""
+    with duckdb.connect(":memory:") as con:
+        quoted = str(target).replace("'", "''")
+        con.execute(f"ATTACH '{quoted}' AS published (READ_ONLY)")
+        con.execute("USE published")
+        sums = {table: _sum(con, f"FROM {table}") for table in (*_COMPARED, "model_card")}
+        return {**sums, "publication": con.execute("SELECT schema_version FROM publication").fetchall()[0]}
+
+
+def _sum(con: duckdb.DuckDBPyConnection, statement: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+    row: tuple[Any, ...] = con.execute(_SUM.format(statement), params).fetchall()[0]
+    return row

@@ -1,0 +1,25 @@
+-- what:   sessions before the night's that nobody predicted although predictions had begun, with what could be scored;
+--         only the n sessions before the night's are looked at, n_older counts what is missed before those
+-- grain:  session
+-- reads:  raw_calendar prediction feature_session
+-- params: as_of n
+WITH
+predicted AS (
+  SELECT DISTINCT as_of FROM prediction
+),
+past AS (
+  SELECT session, row_number() OVER (ORDER BY session DESC) AS n_back
+  FROM raw_calendar
+  WHERE session < $as_of AND session > (SELECT min(as_of) FROM predicted)
+),
+missed AS (
+  SELECT session, n_back FROM past WHERE session NOT IN (SELECT as_of FROM predicted)
+)
+SELECT
+  m.session,
+  coalesce(f.n_scoreable, 0) AS n_scoreable,
+  (SELECT count(*) FROM missed WHERE missed.n_back > $n) AS n_older,
+FROM missed AS m
+LEFT JOIN feature_session AS f ON f.as_of = m.session
+WHERE m.n_back <= $n
+ORDER BY m.session
