@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 
 from kstock_batch import __version__
+from kstock_batch.judging.metrics import Skill, skill
+from kstock_batch.judging.reliability import brier_parts, reliability_curve
 from kstock_batch.learners.inputs import describe_inputs
 from kstock_batch.learners.linear import FLOORS
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
@@ -16,8 +18,6 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.training.dataset import LabelledRows
 from kstock_batch.training.fitting import level_member
-from kstock_batch.training.metrics import Skill, skill
-from kstock_batch.training.reliability import brier_parts, reliability_curve
 
 if TYPE_CHECKING:
     from kstock_batch.training.retrain import Trained

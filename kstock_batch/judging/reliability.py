@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from kstock_batch.training.bootstrap import draw_means
-from kstock_batch.training.metrics import ECE_BINS, Floats, Integers, calibration_error
+from kstock_batch.judging.bootstrap import draw_means
+from kstock_batch.judging.metrics import ECE_BINS, Floats, Integers, calibration_error
 
 MEAN_TAIL = 0.01  # on each side of the mean error's interval: one honest model in fifty is outside
 ODDS_LIMIT = 60.0  # of log odds: half of it is certainty to 1e-13, and the other half can undo it

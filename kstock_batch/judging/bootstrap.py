@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from kstock_batch.judging.metrics import QUINTILES, Floats, Integers, auc_by_group, losses, volatility_cell
 from kstock_batch.market.contract import HORIZON
-from kstock_batch.training.metrics import QUINTILES, Floats, Integers, auc_by_group, losses, volatility_cell
 
 Numbers = NDArray[np.number[Any]]
 
