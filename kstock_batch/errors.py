@@ -111,3 +111,9 @@ class PublicationRefused(KStockError):
     """The serving file could not be built, or is not what it must be."""
 
     exit_code = 16
+
+
+class CheckFailed(KStockError):
+    """Something that ``kstock-batch check`` looks at needs a person."""
+
+    exit_code = 18

@@ -7,7 +7,9 @@ from typing import Any
 from kstock_batch.champion import Champion
 from kstock_batch.errors import DataNotReady
 from kstock_batch.features.build import bring_up_to_date
-from kstock_batch.features.sessions import session_asked, session_days
+from kstock_batch.features.sessions import price_range, session_asked, session_days
+from kstock_batch.judging.outcomes import judge_due_sessions
+from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.publish import publish
@@ -57,6 +59,10 @@ def score_nights(
         raise DataNotReady(f"there is no session in {since} … {newest}", fix="give a --from that is a trading day")
     due = [day for day in asked if force or not _is_scored(warehouse, champion.version, day)]
     scored = [score_session(warehouse, settings, run, day, champion) for day in due]
+    with run.stage("outcomes") as stage:
+        _, known_through = price_range(warehouse.con, settings.price_basis)
+        stage.n_rows = judge_due_sessions(warehouse, run, known_through=known_through, basis=settings.price_basis)
+        drift = give_verdict(warehouse, run, as_of=newest, model_version=champion.version.version)
     with run.stage("publish") as stage:
         publication = publish(
             warehouse,
@@ -73,6 +79,7 @@ def score_nights(
         n_published=publication.n_predictions,
         warnings=[
             *([champion.warning] if champion.warning else []),
+            *([drift.sentence] if drift.state != "ok" else []),
             *(_warning(s, a) for s in scored[-1:] for a in s.audits if a.n_offending),
         ],
         summary=_summary(scored, newest, champion.version.version),

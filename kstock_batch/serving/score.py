@@ -18,6 +18,7 @@ from kstock_batch.learners.explain import top3_json
 from kstock_batch.learners.members import MEMBER_NAMES
 from kstock_batch.registry import ModelVersion
 from kstock_batch.serving.session_windows import SessionWindows
+from kstock_batch.serving.yardsticks import keep_yardsticks
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
@@ -58,6 +59,7 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
         stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
+        keep_yardsticks(con, champion.version, windows, as_of, run.run_id)
         _mark_scored(con, champion.version, run, as_of)
     n_bars = windows.bars.frame.filter(pl.col("as_of") == as_of).height
     return Scored(as_of, rows.height, n_bars, audits)
