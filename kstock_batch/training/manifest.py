@@ -35,7 +35,7 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Return the manifest: JSON values. All but ``created_at`` and ``run_id`` follow from data, seeds and versions.
 
-    ``drift`` is what was known of the champion: it is told, and changes nothing, for the gate compares on the same rows.
+    ``drift`` is what was known of the champion: told, and changing nothing, for the gate compares on the same rows.
     """
     rows, oof = trained.rows, trained.oof
     blend = trained.columns["blend"]
