@@ -41,7 +41,8 @@ def _judge(con: duckdb.DuckDBPyConnection, block: pl.DataFrame, run: Run, known_
         return 0
     early = Query.load("labels/early_return").frame(con, sessions=matured, start=matured[0], basis=basis)
     insert_rows(con, "early_return", early, order="as_of, ticker")
-    cards = scorecards(Query.load("judging/judged").frame(con, sessions=matured, known_through=known_through))
+    span = {"sessions": matured, "start": matured[0], "end": matured[-1]}
+    cards = scorecards(Query.load("judging/judged").frame(con, **span, known_through=known_through))
     by_whom = {"run_id": pl.lit(run.run_id), "judged_at": pl.lit(run.started_at)}
     insert_rows(con, "scorecard", cards.sessions.with_columns(**by_whom), order="as_of")
     insert_rows(con, "scorecard_decile", cards.deciles, order="as_of, decile")
