@@ -12,7 +12,7 @@ import pytest
 from factories import asked_json, copy_root, done, flip_byte, run
 from kstock_batch.bot.publication import PublicationFacts
 from kstock_batch.bot.reader import PublicationStatus
-from kstock_batch.judging.drift import DriftCheck, DriftVerdict
+from kstock_batch.judging.drift_verdict import DriftCheck, DriftVerdict
 from kstock_batch.serving.alerts import Situation, alerts
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse

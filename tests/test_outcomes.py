@@ -11,9 +11,10 @@ import pytest
 from factories import asked_json, copy_root, done, opened, read_folder, store_rows, write_folder
 from hand_store import hand_store, prices, put, weekdays
 from kstock_batch.judging.drift import DriftLimits, judge_drift, sessions_judged
+from kstock_batch.judging.drift_verdict import newest_verdict, verdict_of
 from kstock_batch.judging.metrics import skill
 from kstock_batch.judging.outcomes import judge_due_sessions
-from kstock_batch.judging.verdicts import give_verdict, newest_verdict, verdict_of
+from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.learners.calibration import sigmoid
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings

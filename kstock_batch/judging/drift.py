@@ -12,19 +12,19 @@ measures what they come to, and docs/outcomes.md has the figures.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from math import sqrt
 from typing import Any
 
 import polars as pl
-from scipy.stats import t
+from scipy.special import stdtr
 
 from kstock_batch.judging.bootstrap import draw_means
+from kstock_batch.judging.drift_verdict import DriftCheck, DriftVerdict
 from kstock_batch.judging.reliability import calibration_verdict
 from kstock_batch.market.contract import FEATURES
 
-STATES = ("ok", "watch", "drifted")  # ascending
 N_SPREAD = sum(feature.scope != "market_wide" for feature in FEATURES)  # features whose PSI is audited
 
 
@@ -51,59 +51,6 @@ class DriftLimits:
     ece_pct: tuple[float, float] = (2.5, 4.0)
     mean_pct: tuple[float, float] = (1.0, 10.0)
     features_pct: tuple[float, float] = (3.8, 25.0)
-
-
-@dataclass(frozen=True)
-class DriftCheck:
-    """One thing that was looked at; ``sentence`` is true whatever the state."""
-
-    name: str
-    state: str
-    value: float
-    watch: float
-    drifted: float
-    sentence: str
-
-    def row(self) -> dict[str, Any]:
-        """Return it as a row to print or to store."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class DriftVerdict:
-    """What a night knows of the predictions that were served before it.
-
-    Attributes
-    ----------
-    as_of : the night that gives it; it knows no outcome of later
-    model_version : the champion that night
-    n_sessions, first_session, last_session : judged; 0 and None while too few have matured
-    checks : what was looked at
-    """
-
-    as_of: date
-    model_version: str
-    n_sessions: int
-    first_session: date | None
-    last_session: date | None
-    checks: tuple[DriftCheck, ...]
-
-    @property
-    def state(self) -> str:
-        """Return ok, watch or drifted: the worst of the checks."""
-        return max((check.state for check in self.checks), key=STATES.index, default="ok")
-
-    @property
-    def sentence(self) -> str:
-        """Return why, with values."""
-        judged = f"{self.n_sessions} matured sessions, {self.first_session} … {self.last_session}"
-        seen = judged if self.n_sessions else "too few matured sessions to judge by"
-        reasons = [check.sentence for check in self.checks if check.state != "ok"]
-        return f"{self.model_version} is {self.state} on {seen}" + (f": {', and '.join(reasons)}" if reasons else "")
-
-    def facts(self) -> dict[str, str]:
-        """Return what a manifest says of it: JSON values."""
-        return {"as_of": str(self.as_of), "state": self.state, "sentence": self.sentence}
 
 
 def sessions_judged(cards: pl.DataFrame, model_version: str, limits: DriftLimits) -> pl.DataFrame:
@@ -173,7 +120,7 @@ def _certainty(total: pl.Series, count: pl.Series, n_promised: Any) -> tuple[flo
     drawn = draw_means(sums, counts)
     mean, error = float(drawn.mean[0]), float(drawn.error[0])
     error *= sqrt(1 + len(sums) / n_promised) if n_promised else 1.0
-    return mean, float(t.cdf(mean / error, drawn.n_free)) if error else float(mean > 0)
+    return mean, float(stdtr(drawn.n_free, mean / error)) if error else float(mean > 0)
 
 
 def _calibration(forecasts: pl.DataFrame, limits: DriftLimits) -> Iterator[DriftCheck]:

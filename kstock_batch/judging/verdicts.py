@@ -1,13 +1,12 @@
-"""Verdicts: what a night knows of the predictions served before it, gathered, judged and kept."""
+"""A night's verdict: what it knows of the predictions served before it is gathered, judged and kept."""
 
 import json
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 import duckdb
 
-from kstock_batch.judging.drift import DriftCheck, DriftLimits, DriftVerdict, judge_drift, sessions_judged
+from kstock_batch.judging.drift import DriftLimits, judge_drift, sessions_judged
+from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
@@ -30,19 +29,6 @@ def give_verdict(
     with warehouse.transaction():
         _keep(con, verdict, run)
     return verdict
-
-
-def newest_verdict(con: duckdb.DuckDBPyConnection, as_of: date) -> DriftVerdict | None:
-    """Return the newest verdict that the night ``as_of`` could know, or None."""
-    found = Query.load("judging/newest_drift").rows(con, as_of=as_of)
-    return verdict_of(found[0]) if found else None
-
-
-def verdict_of(row: Mapping[str, Any]) -> DriftVerdict:
-    """Return the verdict that a row of ``drift`` holds."""
-    names = ("as_of", "model_version", "n_sessions", "first_session", "last_session")
-    checks = tuple(DriftCheck(**check) for check in json.loads(row["checks"]))
-    return DriftVerdict(**{name: row[name] for name in names}, checks=checks)
 
 
 def _keep(con: duckdb.DuckDBPyConnection, verdict: DriftVerdict, run: Run) -> None:

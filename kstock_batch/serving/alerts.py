@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kstock_batch.bot.reader import PublicationStatus
-from kstock_batch.judging.drift import DriftVerdict
+from kstock_batch.judging.drift_verdict import DriftVerdict
 
 SEVERITIES = ("fail", "warn")
 NIGHTLY = "score"  # the command whose failure means that tonight's predictions are missing

@@ -6,8 +6,7 @@ from typing import Any
 
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.errors import KStockError
-from kstock_batch.judging.drift import DriftVerdict
-from kstock_batch.judging.verdicts import newest_verdict, verdict_of
+from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, verdict_of
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
 from kstock_batch.serving.alerts import Situation, alerts

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from kstock_batch import __version__
-from kstock_batch.judging.drift import DriftVerdict
+from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.judging.metrics import Skill, skill
 from kstock_batch.judging.reliability import brier_parts, reliability_curve
 from kstock_batch.learners.inputs import describe_inputs

@@ -20,7 +20,7 @@ import polars as pl
 
 from kstock_batch.errors import ChallengerRefused
 from kstock_batch.features.completeness import require_complete
-from kstock_batch.judging.verdicts import newest_verdict
+from kstock_batch.judging.drift_verdict import newest_verdict
 from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import LogisticModel, fit_floors

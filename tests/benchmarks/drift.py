@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kstock_batch.judging.drift import STATES, DriftLimits, DriftVerdict, judge_drift
+from kstock_batch.judging.drift import DriftLimits, judge_drift
+from kstock_batch.judging.drift_verdict import STATES, DriftVerdict
 from kstock_batch.judging.scorecard import scorecards
 
 Floats = NDArray[np.float64]
