@@ -145,6 +145,13 @@ def test_nothing_due_is_nothing_judged(hand):
     assert (cards(hand), asked(hand, "FROM running_scorecard"), asked(hand, "FROM running_decile")) == ([], [], [])
 
 
+def test_a_session_whose_predictions_are_gone_has_no_scorecard(hand):
+    predict(hand, DAYS[0], FOUR)
+    hand.con.execute("DELETE FROM prediction")
+    assert judge(hand) == 0
+    assert (cards(hand), asked(hand, "FROM outcome_due")) == ([], [])
+
+
 # When a session is judged
 
 
@@ -153,7 +160,10 @@ def test_a_prediction_whose_outcome_is_not_known_yet_is_never_judged(hand):
     assert judge(hand, known_through=DAYS[4]) == 0
     assert (cards(hand), asked(hand, "FROM early_return")) == ([], [])
     assert asked(hand, "SELECT as_of FROM outcome_due") == [(DAYS[0],)]
+    predict(hand, DAYS[1], FOUR, known_on=DAYS[6])
     assert judge(hand, known_through=DAYS[5]) == 4
+    assert cards(hand, "as_of") == [(DAYS[0],)]
+    assert asked(hand, "SELECT as_of FROM outcome_due") == [(DAYS[1],)]
 
 
 def test_of_two_labels_of_a_session_only_the_one_that_is_known_is_judged(hand):
@@ -463,6 +473,12 @@ def test_a_champion_is_judged_by_its_own_sessions_once_there_are_enough():
     assert verdict(pl.concat([bad, good])).state == "ok"
     young = verdict(pl.concat([bad, good.head(19)]))
     assert (young.n_sessions, young.state != "ok") == (59, True)
+
+
+def test_a_promise_of_a_few_sessions_is_held_against_nobody():
+    cards = card_rows(auc=-0.02)
+    assert states(verdict(cards)) == {"auc_promised": "drifted"}
+    assert states(verdict(cards.with_columns(n_promised=pl.lit(5)))) == {}
 
 
 def test_nights_without_floor_and_promise_are_judged_by_the_rest():

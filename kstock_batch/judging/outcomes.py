@@ -28,11 +28,11 @@ def judge_due_sessions(warehouse: Warehouse, run: Run, *, known_through: date, b
     for start in range(0, marked.height, BLOCK):
         block = marked[start : start + BLOCK]
         with warehouse.transaction() as con:
-            n_judged += _judge(con, block, run, known_through, basis)
+            n_judged += _judge(con, block, run, basis)
     return n_judged
 
 
-def _judge(con: duckdb.DuckDBPyConnection, block: pl.DataFrame, run: Run, known_through: date, basis: str) -> int:
+def _judge(con: duckdb.DuckDBPyConnection, block: pl.DataFrame, run: Run, basis: str) -> int:
     """Replace what is kept of the block's sessions, within a transaction of the caller's."""
     for table in ("early_return", "scorecard", "scorecard_decile"):
         _delete(con, table, block["as_of"].to_list())
@@ -42,7 +42,7 @@ def _judge(con: duckdb.DuckDBPyConnection, block: pl.DataFrame, run: Run, known_
     early = Query.load("labels/early_return").frame(con, sessions=matured, start=matured[0], basis=basis)
     insert_rows(con, "early_return", early, order="as_of, ticker")
     span = {"sessions": matured, "start": matured[0], "end": matured[-1]}
-    cards = scorecards(Query.load("judging/judged").frame(con, **span, known_through=known_through))
+    cards = scorecards(Query.load("judging/judged").frame(con, **span))
     by_whom = {"run_id": pl.lit(run.run_id), "judged_at": pl.lit(run.started_at)}
     insert_rows(con, "scorecard", cards.sessions.with_columns(**by_whom), order="as_of")
     insert_rows(con, "scorecard_decile", cards.deciles, order="as_of, decile")

@@ -1,4 +1,4 @@
--- what:   the sessions marked as not judged since something changed, and whether all newest prices let them be judged
+-- what:   the sessions marked as not judged since something changed, and whether all their outcomes are known by now
 -- grain:  as_of
 -- reads:  outcome_due label_daily
 -- params: known_through

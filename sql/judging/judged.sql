@@ -1,7 +1,7 @@
--- what:   the predictions of some sessions with what came true, where that is known, and what they are measured against
+-- what:   the predictions of some matured sessions with what came true and what they are measured against
 -- grain:  as_of, ticker
 -- reads:  prediction label_daily floor_prediction early_return
--- params: sessions start end known_through
+-- params: sessions start end
 -- Each table is cut to [$start, $end] by itself: constants let the scan skip all other sessions, a join's keys do not.
 WITH
 predicted AS (
@@ -10,9 +10,7 @@ predicted AS (
   WHERE as_of BETWEEN $start AND $end AND list_contains(CAST($sessions AS DATE[]), as_of)
 ),
 outcome AS (
-  SELECT as_of, ticker, label_5d, forward_return, known_on
-  FROM label_daily
-  WHERE as_of BETWEEN $start AND $end AND known_on <= $known_through
+  SELECT as_of, ticker, label_5d, forward_return, known_on FROM label_daily WHERE as_of BETWEEN $start AND $end
 ),
 floor AS (
   SELECT as_of, ticker, atr_pct, volatility FROM floor_prediction WHERE as_of BETWEEN $start AND $end
