@@ -113,6 +113,12 @@ class PublicationRefused(KStockError):
     exit_code = 16
 
 
+class CheckFailed(KStockError):
+    """Something that ``kstock-batch check`` looks at needs a person."""
+
+    exit_code = 18
+
+
 class PublicationGated(KStockError):
     """A session fails gates that must hold before it is published."""
 

@@ -21,6 +21,7 @@ FLOOR = {
     "features": 3,
     "learners": 4,
     "registry": 4,
+    "judging": 4,
     "champion": 5,
     "training": 6,
     "serving": 6,

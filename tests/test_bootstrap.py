@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from kstock_batch.market.contract import HORIZON
-from kstock_batch.training.bootstrap import (
+from kstock_batch.judging.bootstrap import (
     BLOCK,
     MIN_BLOCKS,
     auc_difference,
@@ -12,7 +11,8 @@ from kstock_batch.training.bootstrap import (
     draw_means,
     log_loss_difference,
 )
-from kstock_batch.training.metrics import auc_by_group, log_loss, volatility_cell
+from kstock_batch.judging.metrics import auc_by_group, log_loss, volatility_cell
+from kstock_batch.market.contract import HORIZON
 
 RNG = np.random.default_rng(11)
 SESSION = np.repeat(np.arange(60), 50)

@@ -222,7 +222,7 @@ def test_a_changed_text_is_installed_and_what_is_no_longer_ours_is_dropped(hand,
     assert hand.con.execute(views).fetchall() == [("listing",), ("theirs",)]
     monkeypatch.undo()
     install_catalogue(hand.con)
-    assert len(hand.con.execute(views).fetchall()) == 8
+    assert len(hand.con.execute(views).fetchall()) == 11
 
 
 def test_a_column_added_to_the_features_is_in_the_views_and_macros_at_once(hand):

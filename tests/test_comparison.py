@@ -11,10 +11,10 @@ import pytest
 
 from factories import asked_json, done, edit_json, flip_byte, run, sentence
 from kstock_batch.errors import ModelRefused
+from kstock_batch.judging.metrics import log_loss
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.training.comparison import compare
-from kstock_batch.training.metrics import log_loss
 
 NOON = datetime(2024, 6, 28, 3)
 FIRST = date(2024, 1, 1)

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from kstock_batch.training.metrics import (
+from kstock_batch.judging.metrics import (
     auc,
     auc_by_group,
     auc_by_session,

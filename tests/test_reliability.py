@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kstock_batch.training.metrics import brier, calibration_error
-from kstock_batch.training.reliability import (
+from kstock_batch.judging.metrics import brier, calibration_error
+from kstock_batch.judging.reliability import (
     at_mean,
     brier_parts,
     calibration_verdict,

@@ -18,6 +18,7 @@ from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.ingest.pipeline import ingest_files
 from kstock_batch.ingest.sources.files import load_mapping
 from kstock_batch.ingest.sources.sample_market import generate
+from kstock_batch.judging.metrics import auc_by_session, brier, log_loss
 from kstock_batch.learners.boosting import BoostingRecipe
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.market.contract import HORIZON
@@ -28,7 +29,6 @@ from kstock_batch.store.ledger import opened_run
 from kstock_batch.training.budget import Budget
 from kstock_batch.training.dataset import labelled_rows
 from kstock_batch.training.gate import Check, Verdict
-from kstock_batch.training.metrics import auc_by_session, brier, log_loss
 from kstock_batch.training.retrain import Retrained, refusal_of, retrain
 from kstock_batch.training.splits import last_folds
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kstock_batch.errors import NotEnoughHistory
 from kstock_batch.features.windows import BarRows
+from kstock_batch.judging.metrics import auc
 from kstock_batch.learners.base import Inputs
 from kstock_batch.learners.boosting import BoostingRecipe
 from kstock_batch.learners.lgbm import LgbmMember
@@ -17,7 +18,6 @@ from kstock_batch.settings import Settings
 from kstock_batch.training.budget import Budget
 from kstock_batch.training.dataset import LabelledRows
 from kstock_batch.training.fitting import Fitter
-from kstock_batch.training.metrics import auc
 from kstock_batch.training.out_of_fold import out_of_fold
 from kstock_batch.training.splits import (
     MIN_BLOCK,

@@ -15,6 +15,14 @@ def imported_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
 
+def test_a_night_judges_and_a_status_tells_without_the_slow_parts_of_scipy():
+    modules = "[name for name in sys.modules if name.startswith('scipy.')]"
+    told = f"import sys, kstock_batch.serving.{{}}\nprint({modules})"
+    for module, slow in (("night", ("scipy.stats", "scipy.optimize")), ("monitor", ("scipy.special", "scipy.stats"))):
+        done = subprocess.run([sys.executable, "-c", told.format(module)], capture_output=True, text=True, check=True)
+        assert not [name for name in slow if f"'{name}'" in done.stdout], module
+
+
 def test_the_command_line_starts_without_any_library_of_the_models_or_the_data():
     assert not imported_by("import kstock_batch.cli") & {"numpy", "polars", "duckdb", "scipy", "lightgbm", "xgboost"}
 

@@ -54,13 +54,14 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 def _register() -> None:
     from kstock_batch.cli import audits, data, explain, features, handout, model, nightly, questions, tune
+    from kstock_batch.cli.check import check
     from kstock_batch.cli.retrain import retrain
 
     for command in (
         *(data.demo, data.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, questions.status),
+        *(questions.sql, handout.export, handout.snapshot, questions.status, check),
     ):
         cli.add_command(command)
 

@@ -66,6 +66,8 @@ def show_model(settings: Settings, version: str | None, as_json: bool) -> None:
     facts = ("as_of", "fingerprint", "training", "base_rate", "weights", "weights_are", "level", "brier", "over_budget")
     more = ("settings", "seed", "libraries")
     console.table("facts", [{"fact": name, "value": str(manifest[name])} for name in (*facts, *more)])
+    if drift := manifest.get("drift"):  # versions of before the first verdict have none
+        console.result(f"trained knowing that {drift['sentence']} (told as-of {drift['as_of']})")
 
 
 @models.command("promote")

@@ -130,7 +130,7 @@ def _form(given: str | None, as_json: bool, out: Path | None) -> str:
 @as_json
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Show what is published, how old it is, who is champion and how the last runs ended.
+    """Show what is published, how old it is, who is champion, what needs a person and how the last runs ended.
 
     \b
     Example:
@@ -139,11 +139,14 @@ def status(settings: Settings, as_json: bool) -> None:
     from kstock_batch.serving.monitor import status_rows
 
     facts = status_rows(settings, now=utc_now())
+    standing = [alert.row() for alert in facts.pop("alerts")]
     if as_json:
-        console.document(facts)
+        console.document({**facts, "alerts": standing})
         return
     runs: list[dict[str, Any]] = facts.pop("runs")
     console.table("status", [{"fact": name, "value": str(value)} for name, value in facts.items()])
+    if standing:
+        console.table("alerts", standing)
     if runs:
         shown = ("command", "as_of", "status", "started_at", "seconds", "told")
         console.table("last runs", [{name: run[name] for name in shown} for run in runs], decimals=1)

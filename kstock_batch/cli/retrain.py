@@ -47,7 +47,7 @@ def retrain(settings: Settings, as_of: date | None, dry_run: bool, as_json: bool
         _show(done, as_json, run.seconds)
         if done.refusal:  # in the ledger the run has failed, and says why
             raise done.refusal
-        run.summary = f"{done.version.version} is champion"
+        run.summary = "; ".join(filter(None, (f"{done.version.version} is champion", done.occasion)))
     if not as_json:
         n_rows = done.version.manifest["training"]["n_rows"]
         console.result(
@@ -59,6 +59,8 @@ def retrain(settings: Settings, as_of: date | None, dry_run: bool, as_json: bool
 def _show(done: Any, as_json: bool, seconds: float) -> None:
     for warning in done.warnings:
         console.note(f"warning: {warning}")
+    if done.occasion:
+        console.note(done.occasion)
     if as_json:
         is_champion = done.refusal is None
         console.document({**done.version.manifest, "is_champion": is_champion, "seconds": round(seconds, 1)})

@@ -1,11 +1,15 @@
-"""What an operator asks first: what is published, how old is it, who made it, what ran last."""
+"""What an operator asks first: what is published, how old is it, who made it, what ran last, what needs a person."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.errors import KStockError
-from kstock_batch.registry import Registry
+from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, verdict_of
+from kstock_batch.market.contract import fingerprint
+from kstock_batch.registry import Registry, require_fingerprint, require_intact
+from kstock_batch.serving.alerts import Situation, alerts
 from kstock_batch.serving.ask import asked
 from kstock_batch.settings import Settings
 from kstock_batch.store.lock import lock_holder
@@ -18,11 +22,15 @@ LAST_RUNS = 8
 def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
     """Return facts by name; what cannot be read is said in its place, because a status must always answer."""
     found = PredictionReader(settings.published, settings.max_age_sessions, clock=lambda: now).status()
+    writer = lock_holder(settings.store.with_suffix(".lock"))
+    champion, champion_problem = _champion(settings)
+    history = _history(settings)
+    situation = Situation(found, settings.max_age_sessions, champion_problem, history.runs, writer, history.drift)
     facts: dict[str, Any] = {
         "root": settings.root.resolve(),
         "store": _store(settings),
-        "writer": lock_holder(settings.store.with_suffix(".lock")) or "none",
-        "champion": _champion(settings),
+        "writer": writer or "none",
+        "champion": champion_problem or champion,
         "published_file": settings.published,
         "problem": found.problem,
     }
@@ -37,16 +45,33 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
             "model_version": found.publication.model_version,
             "degraded_why": found.publication.degraded_why,
         }
-    return {**facts, "runs": _runs(settings)}
+    drift = history.drift.sentence if history.drift else "nothing was judged yet"
+    return {**facts, "drift": drift, "alerts": alerts(situation), "runs": history.runs}
 
 
-def _runs(settings: Settings) -> list[dict[str, Any]]:
-    """Return the last runs: from the store, or while somebody writes it, those that the publication knows."""
+@dataclass(frozen=True)
+class _History:
+    """The last runs, newest first, and the newest verdict on what was served."""
+
+    runs: list[dict[str, Any]]
+    drift: DriftVerdict | None
+
+
+def _history(settings: Settings) -> _History:
+    """Return the store's, or while somebody writes it, what the publication knows."""
     try:
         with Warehouse.read(settings) as warehouse:
-            return Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
+            runs = Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
+            return _History(runs, newest_verdict(warehouse.con, date.max))
     except KStockError:
-        statement = Query.load("reports/last_runs").text.replace("$n", str(LAST_RUNS))
+        runs = _published(settings, "reports/last_runs", "$n", str(LAST_RUNS))
+        verdicts = _published(settings, "judging/newest_drift", "$as_of", f"DATE '{date.max}'")
+        return _History(runs, verdict_of(verdicts[0]) if verdicts else None)
+
+
+def _published(settings: Settings, name: str, param: str, value: str) -> list[dict[str, Any]]:
+    """Return the rows of a statement whose tables the publication has too; none if it cannot say."""
+    statement = Query.load(name).text.replace(param, value)
     try:
         with asked(settings, statement, of_store=False, limit=LAST_RUNS) as answer:
             return list(answer.rows())
@@ -60,11 +85,14 @@ def _store(settings: Settings) -> str:
     return f"{settings.store} ({settings.store.stat().st_size / 1e6:,.1f} MB)"
 
 
-def _champion(settings: Settings) -> str:
+def _champion(settings: Settings) -> tuple[str, str | None]:
+    """Return a line about the version that serves, and why none can, or None."""
     try:
         version = Registry(settings.models).champion()
+        require_fingerprint(version, fingerprint())
+        require_intact(version)
     except KStockError as error:
-        return error.what
+        return "none", error.what
     auc_day = version.manifest["metrics"]["blend"]["auc_day"]
     skill = "unknown" if auc_day is None else f"{auc_day:.3f}"  # None: no judged session had both outcomes
-    return f"{version.version} as-of {version.manifest['as_of']}, AUC in session {skill} out of sample"
+    return f"{version.version} as-of {version.manifest['as_of']}, AUC in session {skill} out of sample", None

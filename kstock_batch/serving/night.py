@@ -7,6 +7,9 @@ from typing import Any
 from kstock_batch.champion import Champion
 from kstock_batch.errors import AuditFailed, DataNotReady, PublicationGated
 from kstock_batch.features.build import bring_up_to_date
+from kstock_batch.features.sessions import price_range
+from kstock_batch.judging.outcomes import judge_due_sessions
+from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
 from kstock_batch.serving.content import is_published
@@ -89,7 +92,12 @@ def score_nights(
             if day not in agenda.missed:
                 raise
             left_out[day] = error.what  # what was missed must not cost the bot tonight's session too
-    n_published = _publish(warehouse, settings, run, champion.version, always=bool(scored))
+    with run.stage("outcomes") as stage:
+        _, known_through = price_range(warehouse.con, settings.price_basis)
+        stage.n_rows = judge_due_sessions(warehouse, run, known_through=known_through, basis=settings.price_basis)
+        drift = give_verdict(warehouse, run, as_of=agenda.as_of, model_version=champion.version.version)
+    is_news = bool(scored) or stage.n_rows > 0
+    n_published = _publish(warehouse, settings, run, champion.version, always=is_news)
     return Night(
         as_of=agenda.as_of,
         model_version=champion.version.version,
@@ -97,7 +105,11 @@ def score_nights(
         scored=scored,
         n_published=n_published,
         is_published=n_published > 0,
-        warnings=[*([champion.warning] if champion.warning else []), *_warnings(agenda, left_out, scored)],
+        warnings=[
+            *([champion.warning] if champion.warning else []),
+            *([drift.sentence] if drift.state != "ok" else []),
+            *_warnings(agenda, left_out, scored),
+        ],
     )
 
 

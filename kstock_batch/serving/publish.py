@@ -30,7 +30,10 @@ from kstock_batch.store.warehouse import Warehouse
 
 SCHEMA_VERSION = 2
 CATALOGUE = "serving"
-TABLES = ("prediction", "feature_latest", "run", "calendar")
+TABLES = (
+    *("prediction", "feature_latest", "run", "calendar"),
+    *("scorecard", "running_scorecard", "running_decile", "drift"),
+)
 VIEWS = ("latest", "ml_predictions", "content_digest")
 VERIFY_SECONDS = 300
 

@@ -19,6 +19,7 @@ from kstock_batch.registry import ModelVersion
 from kstock_batch.serving.distribution import distribution
 from kstock_batch.serving.gates import Gate, coverage, data_gates, require_passed, what_fails, wrong
 from kstock_batch.serving.session_windows import SessionWindows
+from kstock_batch.serving.yardsticks import keep_yardsticks
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run
@@ -73,6 +74,7 @@ def score_session(
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
         stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
+        keep_yardsticks(con, champion.version, windows, as_of, run.run_id)
         _mark_scored(con, champion.version, run, as_of)
     n_bars = windows.bars.frame.filter(pl.col("as_of") == as_of).height
     return Scored(as_of, rows.height, n_bars, audits, gates, degraded_why)

@@ -21,7 +21,10 @@ from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
 
 HANDED_OUT = "handed_out"  # no table of ours is called that, so `handed_out.x` means one thing
-TABLES = ("raw_calendar", "raw_listing", "feature_daily", "label_daily", "prediction")
+TABLES = (
+    *("raw_calendar", "raw_listing", "feature_daily", "label_daily", "prediction"),
+    *("floor_prediction", "early_return"),
+)
 EVER = date.min
 
 

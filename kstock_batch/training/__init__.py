@@ -1,1 +1,1 @@
-"""Splits, metrics, evaluation and the weekly retrain."""
+"""Splits, evaluation and the weekly retrain."""

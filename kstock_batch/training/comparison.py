@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kstock_batch.judging.bootstrap import Difference, auc_difference, log_loss_difference
 from kstock_batch.registry import ModelVersion, require_intact
-from kstock_batch.training.bootstrap import Difference, auc_difference, log_loss_difference
 
 JUDGED = "judged.parquet"
 KEYS = ("ticker", "as_of", "label_5d")

@@ -36,9 +36,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from kstock_batch.training.bootstrap import Difference, auc_difference, log_loss_difference
-from kstock_batch.training.metrics import Floats, log_loss
-from kstock_batch.training.reliability import calibration_verdict
+from kstock_batch.judging.bootstrap import Difference, auc_difference, log_loss_difference
+from kstock_batch.judging.metrics import Floats, log_loss
+from kstock_batch.judging.reliability import calibration_verdict
 
 FLOORS = ("volatility", "linear")
 REQUIRED = ("session", "label", "atr_pct", "challenger", "base", *FLOORS)

@@ -9,6 +9,9 @@ import numpy as np
 import polars as pl
 
 from kstock_batch import __version__
+from kstock_batch.judging.drift_verdict import DriftVerdict
+from kstock_batch.judging.metrics import Skill, skill
+from kstock_batch.judging.reliability import brier_parts, reliability_curve
 from kstock_batch.learners.inputs import describe_inputs
 from kstock_batch.learners.linear import FLOORS
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
@@ -16,8 +19,6 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.training.dataset import LabelledRows
 from kstock_batch.training.fitting import level_member
-from kstock_batch.training.metrics import Skill, skill
-from kstock_batch.training.reliability import brier_parts, reliability_curve
 
 if TYPE_CHECKING:
     from kstock_batch.training.retrain import Trained
@@ -29,8 +30,13 @@ SETTINGS = (
 )
 
 
-def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -> dict[str, Any]:
-    """Return the manifest: JSON values. All but ``created_at`` and ``run_id`` follow from data, seeds and versions."""
+def manifest_of(
+    trained: "Trained", settings: Settings, as_of: date, run: Run, drift: DriftVerdict | None
+) -> dict[str, Any]:
+    """Return the manifest: JSON values. All but ``created_at`` and ``run_id`` follow from data, seeds and versions.
+
+    ``drift`` is what was known of the champion: told, and changing nothing, for the gate compares on the same rows.
+    """
     rows, oof = trained.rows, trained.oof
     blend = trained.columns["blend"]
     return {
@@ -67,6 +73,7 @@ def manifest_of(trained: "Trained", settings: Settings, as_of: date, run: Run) -
         "reliability": reliability_curve(blend, oof.y).rows(),
         "brier": brier_parts(blend, oof.y).row(),
         "gate": trained.verdict.as_json(),
+        "drift": None if drift is None else drift.facts(),
         "over_budget": list(trained.overrun),
         "tuned": {name: dict(parameters) for name, parameters in trained.tuned.items()},
         "libraries": _library_versions(),

@@ -20,6 +20,7 @@ import polars as pl
 
 from kstock_batch.errors import ChallengerRefused
 from kstock_batch.features.completeness import require_complete
+from kstock_batch.judging.drift_verdict import newest_verdict
 from kstock_batch.learners.base import Member, Probabilities
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import LogisticModel, fit_floors
@@ -88,14 +89,15 @@ class Trained(Fitted):
 class Retrained:
     """A stored version; it serves unless ``refusal`` says why not.
 
-    ``warning`` names members that were not trained because their library is absent here, ``overrun`` the fits that
-    the budget ended.
+    ``warnings`` name members that were not trained because their library is absent here, and the fits that the budget
+    ended; ``occasion`` says that the champion had drifted, or is being watched, when this was trained.
     """
 
     version: ModelVersion
     verdict: Verdict
     warnings: tuple[str, ...]
     refusal: ChallengerRefused | None
+    occasion: str | None = None
 
 
 def retrain(
@@ -108,13 +110,15 @@ def retrain(
         stage.n_rows = len(rows.ends)
     registry = Registry(settings.models)
     trained = train(rows, settings, registry, run, advance, as_of)
+    drift = newest_verdict(warehouse.con, as_of)
     with run.stage("store version"):
-        manifest = manifest_of(trained, settings, as_of, run)
+        manifest = manifest_of(trained, settings, as_of, run, drift)
         version = registry.add(run.started_at, manifest, lambda folder: _write(folder, trained))
     refusal = refusal_of(version, trained.verdict)
     if refusal is None:
         registry.promote(version.version, at=run.started_at)
-    return Retrained(version, trained.verdict, _warnings(trained, settings), refusal)
+    occasion = f"retrained while {drift.sentence}" if drift and drift.state != "ok" else None
+    return Retrained(version, trained.verdict, _warnings(trained, settings), refusal, occasion)
 
 
 def _warnings(trained: Trained, settings: Settings) -> tuple[str, ...]:

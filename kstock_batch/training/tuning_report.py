@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kstock_batch.training.bootstrap import Difference, difference
+from kstock_batch.judging.bootstrap import Difference, difference
 from kstock_batch.training.study import best_trial, default_trial, finished, history, importances
 
 if TYPE_CHECKING:

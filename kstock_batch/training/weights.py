@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from kstock_batch.judging.bootstrap import auc_difference, log_loss_difference
+from kstock_batch.judging.metrics import log_loss
 from kstock_batch.learners.base import Probabilities
 from kstock_batch.learners.ensemble import WEIGHTS, WEIGHTS_WITHOUT_LSTM, blend
 from kstock_batch.market.contract import HORIZON
-from kstock_batch.training.bootstrap import auc_difference, log_loss_difference
-from kstock_batch.training.metrics import log_loss
 from kstock_batch.training.out_of_fold import OutOfFold
 from kstock_batch.training.splits import Fold, purged_from
 

@@ -23,13 +23,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kstock_batch.judging.metrics import skill
 from kstock_batch.learners.base import member_margins
 from kstock_batch.learners.calibration import sigmoid
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run, opened_run
 from kstock_batch.training import fitting
 from kstock_batch.training.dataset import LabelledRows, labelled_rows
-from kstock_batch.training.metrics import skill
 from kstock_batch.training.out_of_fold import OutOfFold, session_level
 from kstock_batch.training.retrain import fit
 from kstock_batch.training.splits import Fold

@@ -9,12 +9,12 @@ that again some is the days' alone, for on a falling day volatile stocks fall mo
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
-from kstock_batch.training.bootstrap import draw_means
-from kstock_batch.training.metrics import ECE_BINS, Floats, Integers, calibration_error
+from kstock_batch.judging.bootstrap import draw_means
+from kstock_batch.judging.metrics import ECE_BINS, Floats, Integers, calibration_error
 
 MEAN_TAIL = 0.01  # on each side of the mean error's interval: one honest model in fifty is outside
+SHIFT_TOLERANCE = 1e-12  # of log odds
 ODDS_LIMIT = 60.0  # of log odds: half of it is certainty to 1e-13, and the other half can undo it
 
 
@@ -159,8 +159,26 @@ def at_mean(p: Floats, mean: float) -> Floats:
         return np.full_like(p, mean)
     with np.errstate(divide="ignore"):
         odds = np.clip(np.log(p) - np.log1p(-p), -ODDS_LIMIT / 2, ODDS_LIMIT / 2)
-    shift = brentq(lambda shift: float(_sigmoid(odds + shift).mean()) - mean, -ODDS_LIMIT, ODDS_LIMIT)
-    return _sigmoid(odds + shift)
+    return _sigmoid(odds + _shift_to(odds, mean))
+
+
+def _shift_to(odds: Floats, mean: float) -> float:
+    """Return what, added to log ``odds`` (N,), makes their mean probability ``mean``.
+
+    Newton's steps, halved into the bracket where they leave it: it is closed from both sides, so this always ends.
+    """
+    low, high, shift = -ODDS_LIMIT, ODDS_LIMIT, 0.0
+    while high - low > SHIFT_TOLERANCE:
+        p = _sigmoid(odds + shift)
+        error, slope = float(p.mean()) - mean, float((p * (1 - p)).mean())
+        if not error:
+            break
+        low, high = (low, shift) if error > 0 else (shift, high)
+        step = error / slope if slope else float("inf")
+        if abs(step) < SHIFT_TOLERANCE:
+            return shift - step
+        shift = shift - step if low < shift - step < high else (low + high) / 2
+    return shift
 
 
 def _sigmoid(z: Floats) -> Floats:

@@ -124,6 +124,13 @@ def volatility_cell(session: Integers, atr_pct: Floats) -> Integers:
     return cell
 
 
+def decile(p: Floats, session: Integers) -> Integers:
+    """Return which tenth of its session each row (N,) lies in: 1 = the lowest, 10 = those that ``lift`` is about."""
+    position, n = _position_in_session(session, _order_within(session, np.argsort(-p, kind="stable")))
+    tenth: Integers = (n - 1 - position) * 10 // n + 1
+    return tenth
+
+
 def lift(p: Floats, y: Floats, session: Integers) -> float:
     """Return the mean hit rate of the sessions' top deciles over the sessions' mean base rate.
 

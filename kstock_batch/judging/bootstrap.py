@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
 
+from kstock_batch.judging.metrics import QUINTILES, Floats, Integers, auc_by_group, losses, volatility_cell
 from kstock_batch.market.contract import HORIZON
-from kstock_batch.training.metrics import QUINTILES, Floats, Integers, auc_by_group, losses, volatility_cell
 
 Numbers = NDArray[np.number[Any]]
 
@@ -68,11 +68,14 @@ class Drawn:
     ----------
     mean : (K,) of the sessions as they were
     means : (D, K) of the draws, spread as far as few blocks demand
+    error, n_free : (K,) standard error of the mean, and its degrees of freedom: for tails further out than ``TAIL``
     note : "" or what was done because there are few sessions
     """
 
     mean: Floats
     means: Floats
+    error: Floats
+    n_free: int
     note: str = ""
 
 
@@ -119,9 +122,10 @@ def draw_means(total: Numbers, count: Numbers, *, block: int = BLOCK, draws: int
     of_all = count.sum(axis=0)
     mean = np.divide(total.sum(axis=0), of_all, out=np.full(len(of_all), np.nan), where=of_all > 0)
     means = np.divide(sums, counts, out=np.tile(mean, (draws, 1)), where=counts > 0)
-    spread = sqrt(block / length) * _student(n_blocks)
+    few = sqrt(block / length * n_blocks / (n_blocks - 1))
+    spread = few * _student(n_blocks - 1)
     note = "" if length == block else f"{n_sessions} sessions are few: interval widened {spread:.1f}-fold"
-    return Drawn(mean, mean + spread * (means - mean), note)
+    return Drawn(mean, mean + spread * (means - mean), few * means.std(axis=0), n_blocks - 1, note)
 
 
 def _drawn_sums(values: Numbers, starts: Integers, length: int, last: int) -> Floats:
@@ -134,7 +138,6 @@ def _drawn_sums(values: Numbers, starts: Integers, length: int, last: int) -> Fl
     return sums
 
 
-def _student(n_blocks: int) -> float:
-    """Return by how much wider than a percentile interval an honest one of ``n_blocks`` blocks is."""
-    ratio = t.ppf(1 - TAIL, n_blocks - 1) / norm.ppf(1 - TAIL)
-    return float(ratio * sqrt(n_blocks / (n_blocks - 1)))
+def _student(n_free: int) -> float:
+    """Return by how much wider than a normal interval one of ``n_free`` degrees of freedom is."""
+    return float(stdtrit(n_free, 1 - TAIL) / ndtri(1 - TAIL))

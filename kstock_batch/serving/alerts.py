@@ -1,0 +1,94 @@
+"""Alerts: what a person should hear about what is served, one sentence each.
+
+``fail`` means that what the bot reads is missing, old, made by a model that has drifted, or was not renewed last night;
+``warn`` that it may come to that.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kstock_batch.bot.reader import PublicationStatus
+from kstock_batch.judging.drift_verdict import DriftVerdict
+
+SEVERITIES = ("fail", "warn")
+NIGHTLY = "score"  # the command whose failure means that tonight's predictions are missing
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing that stands; ``severity`` is fail or warn."""
+
+    name: str
+    severity: str
+    sentence: str
+
+    def row(self) -> dict[str, str]:
+        """Return it as a row to print or to store."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything alerts are told from.
+
+    Attributes
+    ----------
+    published : what a reader makes of the published file
+    max_age_sessions : older is stale
+    champion_problem : why there is no model to score with, or None
+    runs : the last runs, newest first
+    writer : who holds the store's lock, or None
+    drift : the newest verdict on what was served, or None
+    """
+
+    published: PublicationStatus
+    max_age_sessions: int
+    champion_problem: str | None
+    runs: Sequence[Mapping[str, Any]]
+    writer: str | None
+    drift: DriftVerdict | None
+
+
+def alerts(situation: Situation) -> list[Alert]:
+    """Return what stands, the worst first; empty = all is well."""
+    found = [*_of_publication(situation), *_of_champion(situation), *_of_runs(situation), *_of_drift(situation.drift)]
+    return sorted(found, key=lambda alert: SEVERITIES.index(alert.severity))
+
+
+def _of_publication(situation: Situation) -> Iterator[Alert]:
+    found, facts = situation.published, situation.published.publication
+    if found.problem or facts is None:
+        yield Alert("publication", "fail", f"the publication cannot be read: {found.problem}")
+    if facts is None:
+        return
+    if found.is_stale:
+        limit = f"{found.age_sessions} sessions old, limit {situation.max_age_sessions}"
+        yield Alert("stale", "fail", f"the newest predictions are as-of {facts.as_of}, {limit}")
+    if why := getattr(facts, "degraded_why", None):
+        yield Alert("degraded", "fail", f"the predictions as-of {facts.as_of} were published degraded: {why}")
+
+
+def _of_champion(situation: Situation) -> Iterator[Alert]:
+    if situation.champion_problem:
+        yield Alert("champion", "fail", f"there is no model to score with: {situation.champion_problem}")
+
+
+def _of_runs(situation: Situation) -> Iterator[Alert]:
+    """Look at the newest run of each command: what failed and was then done is over."""
+    seen: set[str] = set()
+    for run in situation.runs:
+        if run["command"] in seen:
+            continue
+        seen.add(run["command"])
+        severity = "fail" if run["command"] == NIGHTLY else "warn"
+        name = f"{run['command']}_failed"
+        if run["status"] == "failed":
+            yield Alert(name, severity, f"the last {run['command']}, {run['started_at']} UTC, failed: {run['told']}")
+        elif run["status"] == "running" and situation.writer is None:
+            yield Alert(name, severity, f"the last {run['command']}, {run['started_at']} UTC, was killed")
+
+
+def _of_drift(drift: DriftVerdict | None) -> Iterator[Alert]:
+    if drift is not None and drift.state != "ok":
+        yield Alert("drift", "fail" if drift.state == "drifted" else "warn", drift.sentence)

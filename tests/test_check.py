@@ -1,0 +1,242 @@
+"""Check: one sentence for everything that needs a person, an exit code for whoever asks, and nothing is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+
+from factories import asked_json, copy_root, done, flip_byte, run
+from kstock_batch.bot.publication import PublicationFacts
+from kstock_batch.bot.reader import PublicationStatus
+from kstock_batch.judging.drift_verdict import DriftCheck, DriftVerdict
+from kstock_batch.serving.alerts import Situation, alerts
+from kstock_batch.settings import Settings
+from kstock_batch.store.warehouse import Warehouse
+
+DAY, NOON = date(2024, 6, 28), datetime(2024, 6, 28, 3)
+FACTS = PublicationFacts(1, DAY, None, NOON, "run-1", 10, 1, "model-1", "abc", "digest")
+
+
+# What stands
+
+
+def published(*, age=1, is_stale=False, problem=None, facts: PublicationFacts | None = FACTS):
+    return PublicationStatus(Path("predictions.duckdb"), facts, age, is_stale, problem)
+
+
+def ran(command, status, told=None):
+    return {"command": command, "status": status, "started_at": NOON, "told": told}
+
+
+def drift(state):
+    check = DriftCheck("auc_promised", state, 0.999, 0.98, 0.998, "its AUC fell")
+    return DriftVerdict(DAY, "model-1", 60, DAY, DAY, (check,))
+
+
+def standing(*, found=None, champion_problem=None, runs=(), writer=None, verdict=None):
+    told = Situation(found or published(), 3, champion_problem, runs, writer, verdict)
+    return [(alert.severity, alert.sentence) for alert in alerts(told)]
+
+
+def test_when_all_is_well_nothing_stands():
+    assert standing(runs=[ran("score", "done"), ran("score", "failed", "old")], verdict=drift("ok")) == []
+
+
+@pytest.mark.parametrize(
+    ("situation", "says"),
+    [
+        (
+            {"found": published(age=None, facts=None, problem="it does not exist")},
+            ("fail", "the publication cannot be read: it does not exist"),
+        ),
+        (
+            {"found": published(age=5, is_stale=True)},
+            ("fail", "the newest predictions are as-of 2024-06-28, 5 sessions old, limit 3"),
+        ),
+        ({"champion_problem": "no model"}, ("fail", "there is no model to score with: no model")),
+        (
+            {"runs": [ran("score", "failed", "no data"), ran("score", "done")]},
+            ("fail", "the last score, 2024-06-28 03:00:00 UTC, failed: no data"),
+        ),
+        (
+            {"runs": [ran("score", "done"), ran("retrain", "failed", "too little")]},
+            ("warn", "the last retrain, 2024-06-28 03:00:00 UTC, failed: too little"),
+        ),
+        (
+            {"runs": [ran("score", "running")]},
+            ("fail", "the last score, 2024-06-28 03:00:00 UTC, was killed"),
+        ),
+        ({"verdict": drift("drifted")}, ("fail", drift("drifted").sentence)),
+        ({"verdict": drift("watch")}, ("warn", drift("watch").sentence)),
+    ],
+)
+def test_what_stands_is_one_sentence_with_its_values(situation, says):
+    assert standing(**situation) == [says]
+
+
+def test_a_run_under_way_is_no_alert():
+    assert standing(runs=[ran("score", "running")], writer="PID 7") == []
+
+
+def test_the_worst_is_told_first():
+    found = standing(verdict=drift("watch"), champion_problem="no model")
+    assert [severity for severity, _ in found] == ["fail", "warn"]
+
+
+def test_a_file_that_cannot_be_read_stands_even_while_an_older_one_is_served():
+    assert [severity for severity, _ in standing(found=published(problem="it is damaged"))] == ["fail"]
+
+
+def test_a_degraded_publication_stands_with_its_reason():
+    from types import SimpleNamespace
+
+    facts = SimpleNamespace(**vars(FACTS), degraded_why="half of KOSDAQ is missing")
+    assert standing(found=published(facts=facts)) == [
+        ("fail", "the predictions as-of 2024-06-28 were published degraded: half of KOSDAQ is missing")
+    ]
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def _well(_trained, tmp_path_factory):
+    root = copy_root(_trained, tmp_path_factory.mktemp("well"))
+    settings = (root / "kstock.toml").read_text(encoding="utf-8")
+    (root / "kstock.toml").write_text(f"{settings}max_age_sessions = 100000\n", encoding="utf-8")  # it is of 2024
+    return root
+
+
+@pytest.fixture
+def well(_well, tmp_path):
+    """A root on which all is well."""
+    return copy_root(_well, tmp_path / "root")
+
+
+def failed(root, *names):
+    """Check a root, which must fail with exactly these alerts, and return the sentences."""
+    found = run(root, "check")
+    assert found.exit_code == 18, found.stderr
+    what, fix = found.stderr.splitlines()
+    assert what == f"error: {len(names)} alerts need a person: {', '.join(names)}"
+    assert fix.startswith("  fix: ")
+    return found.stdout
+
+
+def write(root, statement, **params):
+    with Warehouse.open(Settings(root=root)) as warehouse:
+        warehouse.con.execute(statement, params)
+
+
+def put_verdict(root, state):
+    check = {"name": "auc_promised", "state": state, "value": 1.0, "watch": 0.98, "drifted": 0.998}
+    write(
+        root,
+        "INSERT INTO drift VALUES (DATE '2999-01-04', 'model-1', $state, '', 60, $day, $day, $checks, 'r', $noon)",
+        state=state,
+        day=DAY,
+        checks=json.dumps([check | {"sentence": "its AUC fell"}]),
+        noon=NOON,
+    )
+
+
+def digests(root):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_check_exits_with_0_when_all_is_well_and_touches_nothing(well):
+    before = digests(well)
+    found = done(well, "check")
+    assert found.stdout.startswith("all is well: predictions as-of 2024-06-26, ")
+    assert asked_json(well, "check") == {"is_well": True, "alerts": []}
+    assert digests(well) == before
+
+
+def test_predictions_that_are_too_old_fail_the_check(well):
+    (well / "kstock.toml").write_text("", encoding="utf-8")
+    assert failed(well, "stale").startswith("fail: the newest predictions are as-of 2024-06-26, ")
+
+
+def test_a_root_of_nothing_fails_the_check_and_stays_empty(tmp_path):
+    sentences = failed(tmp_path, "publication", "champion")
+    assert "predictions.duckdb does not exist" in sentences
+    assert "there is no model to score with: no model has been promoted in" in sentences
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_publication_of_flipped_bytes_fails_the_check(well):
+    flip_byte(Settings(root=well).published, at=10)
+    assert "fail: the publication cannot be read: " in failed(well, "publication")
+
+
+def test_a_damaged_champion_fails_the_check_before_the_night_does(well):
+    flip_byte(next(well.glob("models/*/lgbm.txt")))
+    assert "lgbm.txt has digest" in failed(well, "champion")
+
+
+def test_a_night_that_failed_fails_the_check_until_one_succeeds(well):
+    assert run(well, "score", "--as-of", "1999-01-04").exit_code != 0
+    sentences = failed(well, "score_failed")
+    assert sentences.count("\n") == 1
+    assert "failed: 1999-01-04 is outside the stored prices" in sentences
+    done(well, "score")
+    done(well, "check")
+
+
+def test_a_night_that_was_killed_fails_the_check(well):
+    write(
+        well, "INSERT INTO run VALUES ('x', 'score', NULL, 'running', 1, DATE '2999-01-01', NULL, NULL, NULL)"
+    )  # nobody holds the lock
+    assert "was killed" in failed(well, "score_failed")
+
+
+def test_a_model_that_has_drifted_fails_the_check_and_one_that_is_watched_does_not(well):
+    put_verdict(well, "watch")
+    found = done(well, "check")
+    sentence = "model-1 is watch on 60 matured sessions, 2024-06-28 … 2024-06-28: its AUC fell"
+    assert found.stdout.splitlines()[0] == f"warn: {sentence}"
+    assert asked_json(well, "check") == {
+        "is_well": True,
+        "alerts": [{"name": "drift", "severity": "warn", "sentence": sentence}],
+    }
+    write(well, "DELETE FROM drift WHERE as_of = DATE '2999-01-04'")
+    put_verdict(well, "drifted")
+    assert "fail: model-1 is drifted on 60" in failed(well, "drift")
+    told = json.loads(run(well, "check", "--json").stdout)
+    assert (told["is_well"], [alert["name"] for alert in told["alerts"]]) == (False, ["drift"])
+
+
+def test_the_check_works_while_the_store_is_being_written_from_what_is_published(well):
+    put_verdict(well, "drifted")
+    done(well, "score")  # published with the verdict
+    assert run(well, "check").exit_code == 18
+    with Warehouse.open(Settings(root=well)) as warehouse:
+        warehouse.con.execute("DELETE FROM drift")  # the publication cannot know
+        before = Settings(root=well).published.read_bytes()
+        assert "fail: model-1 is drifted on 60" in failed(well, "drift")
+        assert Settings(root=well).published.read_bytes() == before
+    done(well, "check")
+
+
+def test_a_publication_of_before_verdicts_is_no_reason_to_fail(well, monkeypatch):
+    from kstock_batch.serving import publish
+
+    monkeypatch.setattr(publish, "TABLES", [name for name in publish.TABLES if name != "drift"])
+    write(well, "DELETE FROM scored_session")
+    done(well, "score")
+    with Warehouse.open(Settings(root=well)):
+        done(well, "check")
+
+
+def test_status_tells_the_alerts_and_always_answers(well):
+    put_verdict(well, "drifted")
+    told = asked_json(well, "status")
+    assert [alert["name"] for alert in told["alerts"]] == ["drift"]
+    assert told["drift"] == told["alerts"][0]["sentence"]
+    shown = done(well, "status").stdout
+    assert "alerts" in shown
+    assert "its AUC fell" in shown
