@@ -1,22 +1,26 @@
-"""The bot's LSTM file (``models/lstm_stock.pt``): the member as tensors and plain numbers that torch loads safely.
+"""The bot's LSTM file (``models/lstm_stock.pt``): weights and scale as tensors and numbers that torch loads safely.
 
 torch is imported only when a file is written or read. Where it is absent the rest of the package goes on.
+Python 3.9 syntax, numpy and torch only, because the bot writes and reads the file too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 # The error alone: torch raises pickle's own for a file it will not unpickle, and no other name of it is used here.
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from kstock_batch.errors import ModelRefused
 from kstock_batch.files import write_atomically
-from kstock_batch.learners.lstm import LstmMember, sizes
 from kstock_batch.learners.lstm_scaler import Scaler
+from kstock_batch.learners.lstm_weights import Weights, require_scaler, require_sound, sizes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,41 +31,79 @@ _SIZES = ("input_size", "hidden_size", "num_layers")
 _KEYS = {"state_dict", "scaler_mean", "scaler_std", *_SIZES}
 
 
-def write_checkpoint(member: LstmMember, path: Path) -> None:
-    """Write ``member`` to ``path`` whole or not at all; its facts stay in the model version it came from.
+class Network(Protocol):
+    """What the file holds; an ``LstmMember`` is one, whose facts stay in the model version it came from."""
+
+    @property
+    def weights(self) -> Weights:
+        """Name of torch's state dict -> float32."""
+
+    @property
+    def scaler(self) -> Scaler:
+        """The scale on which the network reads its columns."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network as a file says it is: sound, and on the scale it reads."""
+
+    weights: Weights
+    scaler: Scaler
+
+    @classmethod
+    def sound(cls, weights: Weights, scaler: Scaler, where: str) -> Checkpoint:
+        """Return the network, or refuse what is none, naming ``where`` it came from."""
+        require_sound(weights, where)
+        require_scaler(scaler, sizes(weights)[0], where)
+        return cls(weights, scaler)
+
+
+def write_checkpoint(network: Network, path: Path) -> None:
+    """Write ``network`` to ``path`` whole or not at all.
 
     The standard deviation of a column that was constant in training is written as infinity: every reader divides by
     it, and then gets the 0 such a column must be. Dividing by 0 would be NaN.
     """
     torch = _torch(path)
-    std = np.where(member.scaler.std > 0, member.scaler.std, np.float32(np.inf))
+    std = np.where(network.scaler.std > 0, network.scaler.std, np.float32(np.inf))
     content = {
-        "state_dict": {name: torch.from_numpy(weight.copy()) for name, weight in member.weights.items()},
-        "scaler_mean": torch.from_numpy(member.scaler.mean.copy()),
+        "state_dict": {name: torch.from_numpy(weight.copy()) for name, weight in network.weights.items()},
+        "scaler_mean": torch.from_numpy(network.scaler.mean.copy()),
         "scaler_std": torch.from_numpy(std),
-        **dict(zip(_SIZES, sizes(member.weights), strict=True)),
+        **_told_sizes(network.weights),
     }
     buffer = BytesIO()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def read_checkpoint(path: Path) -> LstmMember:
-    """Return the member that ``write_checkpoint`` wrote: the same predictions, no facts."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the network that ``write_checkpoint`` wrote: the same predictions."""
     content = _content(path)
     state = content["state_dict"]
     named = {"scaler_mean": content["scaler_mean"], "scaler_std": content["scaler_std"]}
-    named |= state if isinstance(state, Mapping) else {"state_dict": state}
-    if odd := sorted(str(name) for name, value in named.items() if not hasattr(value, "numpy")):
-        raise _refused(path, f"holds values that are no tensors: {odd[:5]}")
-    arrays = {str(name): tensor.detach().cpu().numpy().copy() for name, tensor in named.items()}
+    named.update(state if isinstance(state, Mapping) else {"state_dict": state})
+    arrays = {str(name): _array(path, str(name), value) for name, value in named.items()}
     mean, std = arrays.pop("scaler_mean"), arrays.pop("scaler_std")
     scaler = Scaler(mean, np.where(np.isposinf(std), np.zeros_like(std), std))
-    member = LstmMember.sound(arrays, scaler, {}, str(path))
-    told = tuple(content[name] for name in _SIZES)
-    if told != sizes(member.weights):
-        raise _refused(path, f"says {dict(zip(_SIZES, told, strict=True))}, its weights say {sizes(member.weights)}")
-    return member
+    found = Checkpoint.sound(arrays, scaler, str(path))
+    told = {name: content[name] for name in _SIZES}
+    if told != _told_sizes(found.weights):
+        raise _refused(path, f"says {told}, its weights say {sizes(found.weights)}")
+    return found
+
+
+def _told_sizes(weights: Weights) -> dict[str, int]:
+    """Return the sizes of the network under the names of the file."""
+    return dict(zip(_SIZES, sizes(weights)))  # noqa: B905  # Python 3.9 has no strict
+
+
+def _array(path: Path, name: str, value: Any) -> Any:
+    """Return the numbers of a dense tensor, or refuse what is none."""
+    try:
+        return value.detach().cpu().numpy().copy()
+    except (AttributeError, TypeError, RuntimeError) as error:  # no tensor; one that numpy cannot hold, or none on disk
+        raise _refused(path, f"holds under {name!r} a {type(value).__name__} that is no dense tensor") from error
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -81,7 +123,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _torch(path: Path) -> "ModuleType":
+def _torch(path: Path) -> ModuleType:
     """Return torch, or say that the file needs it."""
     try:
         import torch
