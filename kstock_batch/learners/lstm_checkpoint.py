@@ -13,7 +13,9 @@ from pathlib import Path
 
 # The error alone: torch raises pickle's own for a file it will not unpickle, and no other name of it is used here.
 from pickle import UnpicklingError
+from struct import error as StructError
 from typing import TYPE_CHECKING, Any, Protocol
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -29,6 +31,11 @@ FILE_NAME = "lstm_stock.pt"
 
 _SIZES = ("input_size", "hidden_size", "num_layers")
 _KEYS = {"state_dict", "scaler_mean", "scaler_std", *_SIZES}
+# What reading a file can end in that torch.save did not write: each of them came up in files with changed bytes.
+_UNREADABLE = (
+    *(OSError, BadZipFile, EOFError, RuntimeError, ValueError, LookupError),
+    *(TypeError, AttributeError, AssertionError, StructError),
+)
 
 
 class Network(Protocol):
@@ -110,17 +117,27 @@ def _content(path: Path) -> Mapping[str, Any]:
     """Return the dict in the file, with exactly the keys it must have; nothing in it is executed."""
     torch = _torch(path)
     try:
-        content = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        content = torch.load(BytesIO(_undamaged(path)), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise _refused(path, "holds more than tensors and plain numbers, so it is not unpickled") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:  # torch's, for a torn file
-        raise _refused(
-            path, f"cannot be read: {str(error).splitlines()[0] if str(error) else 'it is empty'}"
-        ) from error
+    except _UNREADABLE as error:
+        said = str(error).splitlines()
+        raise _refused(path, f"cannot be read: {said[0] if said else type(error).__name__}") from error
     if not isinstance(content, Mapping) or content.keys() != _KEYS:
         found = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content).__name__
         raise _refused(path, f"is no checkpoint of this LSTM: it needs {sorted(_KEYS)}, it has {found}")
     return content
+
+
+def _undamaged(path: Path) -> bytes:
+    """Return the bytes of the file, a zip whose checksums hold: torch itself would read a flipped bit as a weight."""
+    data = path.read_bytes()
+    with ZipFile(BytesIO(data)) as file:
+        if any(entry.compress_type for entry in file.infolist()):  # a small file could unpack to any size
+            raise _refused(path, "is compressed, which torch never does")
+        if damaged := file.testzip():
+            raise _refused(path, f"is damaged: {damaged} in it is not what was written")
+    return data
 
 
 def _torch(path: Path) -> ModuleType:
