@@ -409,6 +409,7 @@ def test_a_column_that_was_constant_stays_silent_when_it_comes_alive(planted, tr
         (np.zeros((0, 6)), None, None, r"not \(0, 6\)"),
         (np.zeros((20, 6)), np.zeros(6), None, r"mean and std must both have shape \(F,\)"),
         (np.zeros((20, 6)), np.zeros(6), np.zeros(1), r"not \(6,\) and \(1,\)"),
+        (np.zeros((20, 1)), np.zeros(6), np.ones(6), "the window has 1 columns, its scale 6"),
     ],
 )
 def test_what_is_no_window_or_no_scale_is_refused(trained, window, mean, std, told):
@@ -741,6 +742,32 @@ def test_everything_imports_and_degrades_with_nothing_but_the_standard_library_a
         "  fix: install torch, or go on with the two tree models",
         "[]",
     ]
+
+
+BROKEN = """
+import logging, sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from kstock_batch.bot.lstm_predictor import *
+print([predict_lstm(object(), [[0.0] * 30] * 20) for _ in range(2)], load_lstm_model(sys.argv[3]))
+"""
+
+
+def test_a_torch_that_cannot_be_loaded_is_told_once_and_is_as_good_as_none(path, tmp_path):
+    site = environment(tmp_path / "site", "numpy")
+    (site / "torch").mkdir()
+    (site / "torch" / "__init__.py").write_text("raise OSError('libtorch.so: cannot open shared object file')")
+    assert in_python(BROKEN, site, REPOSITORY, path) == [
+        "going on without the LSTM: torch cannot be imported: libtorch.so: cannot open shared object file",
+        "[0.5, 0.5] (None, None, None)",
+    ]
+
+
+def test_a_module_of_ours_that_cannot_be_imported_is_not_taken_for_missing_torch(monkeypatch):
+    lstm_predictor._torch_room.cache_clear()
+    monkeypatch.setitem(sys.modules, "kstock_batch.learners.lstm_probability", None)
+    with pytest.raises(ImportError, match="lstm_probability"):
+        predict_lstm(object(), RECENT)
 
 
 IMPORTED = """

@@ -203,6 +203,9 @@ def get_lstm_enhanced_prediction(
 ) -> PredictionResult | None:
     """Return the blend of what each member itself says, not explained; None where no member is there.
 
+    It is on the members' own scale: nothing here is calibrated or brought under an even prior. What is, the job
+    publishes and ``reader.PredictionReader`` reads.
+
     Parameters
     ----------
     features_dict : one row; a value that is missing is NaN to the trees

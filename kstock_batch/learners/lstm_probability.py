@@ -105,6 +105,8 @@ def probability_of(network: torch.nn.Module, recent: Any, scaler: Scaler | None)
     window = window[0] if window.ndim == 3 and len(window) == 1 else window
     if window.ndim != 2 or not len(window):
         raise ValueError(f"one window has shape (T, F), not {window.shape}")
+    if scaler is not None and len(scaler.mean) != window.shape[1]:  # numpy would stretch one column over all
+        raise ValueError(f"the window has {window.shape[1]} columns, its scale {len(scaler.mean)}")
     return float(probabilities(network, window[None], scaler)[0])
 
 
