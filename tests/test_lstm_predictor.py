@@ -265,12 +265,12 @@ def test_the_last_windows_in_time_are_held_out(n, val_ratio, n_past, monkeypatch
     monkeypatch.setattr(lstm_probability, "train", train)
     x, y = windows(n), outcomes(n)
     with pytest.raises(InterruptedError):
-        train_lstm(x, y, 9, 8, 0.02, 4, val_ratio)
+        train_lstm(x, y, 9, 64, 0.02, 4, val_ratio)
     np.testing.assert_array_equal(seen["past"], x[:n_past])
     np.testing.assert_array_equal(seen["recent"], x[n_past:])
     np.testing.assert_array_equal(np.concatenate(seen["labels"]), y)
     recipe = seen["recipe"]
-    assert (recipe.batch_for(n), recipe.learning_rate, recipe.stop_patience, seen["epochs"]) == (8, 0.02, 4, 9)
+    assert (recipe.batch_for(n), recipe.learning_rate, recipe.stop_patience, seen["epochs"]) == (64, 0.02, 4, 9)
     assert (recipe.lower_rate_patience, recipe.weight_decay, recipe.warm_up_steps) == (5, 0, 1)
 
 
@@ -581,6 +581,7 @@ def test_each_member_is_blended_with_what_it_says_itself(opinionated, path):
 )
 def test_without_a_whole_window_the_two_models_go_on(path, recent):
     assert enhanced(path, recent=recent) == PredictionResult(0.55 * 0.7 + 0.45 * 0.6, "BUY", [])
+    assert enhanced(path, xgb=None, recent=recent) == PredictionResult(0.7, "BUY", [])  # no 0.5 is mixed in
 
 
 def test_without_a_file_or_torch_the_two_models_go_on(path, tmp_path, monkeypatch):
