@@ -1,14 +1,18 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Files that are written whole or not at all, and their digests.
+
+Python 3.9 syntax and no library, because the bot imports this module when it saves its LSTM.
+"""
+
+from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import polars as pl
 
 from kstock_batch.errors import DiskFull
 
@@ -22,10 +26,16 @@ def disk_full_is_named(path: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise disk_full(path) from error
-    except pl.exceptions.PolarsError as error:  # its parquet writer wraps the system's error in its own
+    except _polars_error() as error:  # its parquet writer wraps the system's error in its own
         if not says_disk_full(error):
             raise
         raise disk_full(path) from error
+
+
+def _polars_error() -> type[Exception] | tuple[()]:
+    """Return the base of polars' errors; nothing where polars was never imported, as in the bot: it raised none."""
+    polars = sys.modules.get("polars")
+    return () if polars is None else polars.exceptions.PolarsError
 
 
 def says_disk_full(error: Exception) -> bool:

@@ -6,11 +6,17 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
+import numpy as np
 
 from factories import WALKED, asked_json, done, run, sentence
+from kstock_batch.bot.lstm_predictor import get_lstm_enhanced_prediction, load_lstm_model, predict_lstm
+from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.market.contract import WINDOW
 from kstock_batch.market.sessions import KST_OFFSET
+from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -125,6 +131,18 @@ def test_the_bot_reads_the_same_numbers_with_nothing_but_duckdb(walked):
         walked, "sql", "SELECT ticker, probability, signal, lgbm, xgb, lstm FROM latest ORDER BY rank", "--limit", 9999
     )
     assert rows == [list(row.values()) for row in wanted]
+
+
+def test_the_bot_loads_the_lstm_that_the_job_wrote_for_it(walked, tmp_path):
+    path = tmp_path / "lstm_stock.pt"
+    done(walked, "models", "lstm-file", "--out", path)
+    champion = Registry(Settings.load(walked).models).champion()
+    member = LstmMember.load(champion.folder)
+    window = np.random.default_rng(0).uniform(-0.5, 0.5, (WINDOW, 30)).astype(np.float32)  # ranks within a session
+    expected = member.predict(SimpleNamespace(sequence=window), np.array([WINDOW - 1]))[0]
+    model, mean, std = load_lstm_model(path)
+    assert abs(predict_lstm(model, window, mean, std) - expected) < 1e-6
+    assert abs(get_lstm_enhanced_prediction({}, None, window, path=path).probability - expected) < 1e-6
 
 
 def test_times_are_kept_in_utc_and_a_sessions_cutoff_is_half_past_six_in_seoul(walked):

@@ -143,7 +143,9 @@ def test_a_batch_in_shards_has_the_gradient_of_the_whole(planted):
 
     def weights(shard_size):
         with pytest.MonkeyPatch.context() as patch:  # masks differ with the shards, so there are none here
-            patch.setattr(StockLSTM, "draw_masks", lambda self, n, random: (torch.ones(20, n, 64), torch.ones(n, 64)))
+            patch.setattr(
+                StockLSTM, "draw_masks", lambda self, n, random, length: (torch.ones(20, n, 64), torch.ones(n, 64))
+            )
             return train(sample, None, recipe=Recipe(shard_size=shard_size), **options).weights
 
     whole, shards = weights(128), weights(10)
@@ -177,7 +179,9 @@ def test_masks_of_ones_give_what_torch_gives_without_dropout():
 
 def test_masks_reach_the_network_in_training(small, monkeypatch):
     before = digest(fit(small))
-    monkeypatch.setattr(StockLSTM, "draw_masks", lambda self, n, random: (torch.ones(20, n, 64), torch.ones(n, 64)))
+    monkeypatch.setattr(
+        StockLSTM, "draw_masks", lambda self, n, random, length: (torch.ones(20, n, 64), torch.ones(n, 64))
+    )
     assert digest(fit(small)) != before
 
 

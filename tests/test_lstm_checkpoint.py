@@ -12,8 +12,9 @@ import torch
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import gather
 from kstock_batch.learners.lstm import LstmMember
-from kstock_batch.learners.lstm_checkpoint import FILE_NAME, read_checkpoint, write_checkpoint
+from kstock_batch.learners.lstm_checkpoint import FILE_NAME, Checkpoint, read_checkpoint, write_checkpoint
 from kstock_batch.learners.lstm_network import StockLSTM
+from kstock_batch.learners.lstm_scaler import Scaler
 from test_inputs import problem
 
 WITHOUT_TORCH = """
@@ -51,7 +52,8 @@ def content(path):
 
 
 def test_a_round_trip_predicts_the_same_to_the_bit(planted, member, path):
-    read = read_checkpoint(path)
+    found = read_checkpoint(path)
+    read = LstmMember.sound(found.weights, found.scaler, {}, "the file")
     inputs, ends = planted.examples.inputs, planted.later_ends
     np.testing.assert_array_equal(read.predict(inputs, ends), member.predict(inputs, ends))
     again = path.with_name("again.pt")
@@ -117,8 +119,10 @@ def test_arrays_of_numpy_and_pickled_code_are_refused_in_one_sentence_and_not_ru
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"scaler_mean": [0.0] * 30}, r"holds values that are no tensors: \['scaler_mean'\]"),
-        ({"state_dict": 3}, r"holds values that are no tensors: \['state_dict'\]"),
+        ({"scaler_mean": [0.0] * 30}, "holds under 'scaler_mean' a list that is no dense tensor"),
+        ({"scaler_mean": torch.zeros(30).to_sparse()}, "holds under 'scaler_mean' a Tensor that is no dense tensor"),
+        ({"scaler_mean": torch.zeros(30, dtype=torch.bfloat16)}, "holds under 'scaler_mean' a Tensor that is no dense"),
+        ({"state_dict": 3}, "holds under 'state_dict' a int that is no dense tensor"),
         ({"hidden_size": 32}, r"says .*'hidden_size': 32.* its weights say \(30, 64, 2\)"),
         ({"scaler_mean": torch.zeros(29)}, r"a scaler mean of shape \(29,\)"),
         ({"scaler_std": torch.full((30,), float("nan"))}, "a scaler std that is NaN"),
@@ -149,7 +153,80 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(path, written):
         torch.save(torch.zeros(3), path)
     else:
         path.write_bytes(written)
-    with pytest.raises(ModelRefused, match=r"lstm_stock\.pt (cannot be read|is no checkpoint|holds more)"):
+    with pytest.raises(ModelRefused, match=r"lstm_stock\.pt (cannot be read|is no checkpoint)"):
+        read_checkpoint(path)
+
+
+def parts_of(path):
+    with zipfile.ZipFile(path) as file:
+        return {entry.filename: file.read(entry) for entry in file.infolist()}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file of a small network: quick to read some hundred times."""
+    torch.manual_seed(0)
+    weights = {name: weight.numpy() for name, weight in StockLSTM(3, 4, 1).state_dict().items()}
+    scaler = Scaler(*np.ones((2, 3), dtype=np.float32))
+    write_checkpoint(Checkpoint.sound(weights, scaler, "a small one"), tmp_path / FILE_NAME)
+    return tmp_path / FILE_NAME
+
+
+def test_flipped_bytes_are_detected_wherever_they_matter(small):
+    sound, whole = read_checkpoint(small), small.read_bytes()
+    random = np.random.default_rng(1)
+    n_refused = 0
+    for place in random.integers(0, len(whole), 200):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.integers(8)
+        small.write_bytes(damaged)
+        try:
+            found = read_checkpoint(small)
+        except ModelRefused:
+            n_refused += 1
+            continue
+        for name, weight in sound.weights.items():  # the byte was one that only fills up the file
+            np.testing.assert_array_equal(found.weights[name], weight)
+    assert n_refused > 50
+
+
+def test_a_flipped_weight_is_named(path):
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ModelRefused, match=r"lstm_stock\.pt is damaged: \S+/data/\d+ in it is not what was written"):
+        read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of some of it
+def test_whatever_else_a_sound_zip_holds_is_refused_in_a_sentence(small):
+    parts = parts_of(small)
+    (pickled,) = (name for name in parts if name.endswith("data.pkl"))
+    random = np.random.default_rng(3)
+    contents = [parts[pickled][:end] for end in range(60)]  # cut within each kind of number
+    for _ in range(300):
+        changed = bytearray(parts[pickled])
+        for place in random.integers(0, len(changed), random.integers(1, 4)):
+            changed[place] = random.integers(256)
+        contents.append(bytes(changed))
+    n_refused = 0
+    for pickle in contents:
+        with zipfile.ZipFile(small, "w") as file:
+            for name, data in (parts | {pickled: pickle}).items():
+                file.writestr(name, data)
+        try:
+            read_checkpoint(small)
+        except ModelRefused:
+            n_refused += 1
+    assert n_refused > 260
+
+
+def test_a_compressed_file_is_not_unpacked(path):
+    parts = parts_of(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in parts.items():
+            file.writestr(name, data)
+    with pytest.raises(ModelRefused, match=r"lstm_stock\.pt is compressed, which torch never does"):
         read_checkpoint(path)
 
 

@@ -2,16 +2,23 @@
 
 Rows sorted by (ticker, as_of) hold every window as 20 adjacent rows: 2,700 tickers x 4 years are 0.3 GB of rows,
 and would be 6.5 GB of windows.
+
+Python 3.9 syntax, and polars only in the hands of who has it: the bot gathers windows when it trains its LSTM.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kstock_batch.market.contract import MAX_WINDOW_SPAN, WINDOW
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FloatRows = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
@@ -24,12 +31,14 @@ class BarRows:
     frame: pl.DataFrame
 
     @classmethod
-    def of(cls, frame: pl.DataFrame) -> "BarRows":
+    def of(cls, frame: pl.DataFrame) -> BarRows:
         """Return ``frame`` sorted; it needs ticker, as_of and session_number."""
         return cls(frame.sort("ticker", "as_of"))
 
     def window_ends(self, length: int = WINDOW, max_span: int = MAX_WINDOW_SPAN) -> RowNumbers:
         """Return the row numbers on which a full window ends: one ticker's bars, at most ``max_span`` sessions."""
+        import polars as pl
+
         back = length - 1
         span = pl.col("session_number") - pl.col("session_number").shift(back) + 1
         is_end = (pl.col("ticker") == pl.col("ticker").shift(back)) & (span <= max_span)
@@ -38,6 +47,8 @@ class BarRows:
 
     def values(self, columns: Sequence[str]) -> FloatRows:
         """Return the named columns as (rows, F) float32, null as NaN."""
+        import polars as pl
+
         numbers = pl.col(list(columns)).cast(pl.Float32).fill_null(float("nan"))
         rows: FloatRows = self.frame.select(numbers).to_numpy()
         return rows

@@ -18,10 +18,10 @@ from kstock_batch.learners.calibration import sigmoid
 from kstock_batch.learners.lstm_recipe import Recipe
 from kstock_batch.learners.lstm_sample import Sample, split_by_session
 from kstock_batch.learners.lstm_scaler import Scaler
+from kstock_batch.learners.lstm_weights import Weights, is_bidirectional, refused, require_scaler, require_sound, sizes
 
 CHUNK = 256  # windows scored at once: their gates stay in the processor's cache
 
-Weights = Mapping[str, FloatRows]
 OnEpoch = Callable[[int, float, float | None], None]
 
 _MEAN, _STD = "scaler.mean", "scaler.std"  # beside the weights in the file
@@ -99,8 +99,10 @@ class LstmMember:
     @classmethod
     def sound(cls, weights: Weights, scaler: Scaler, facts: Mapping[str, Any], where: str) -> Self:
         """Return the member, or refuse what is not one, naming ``where`` it came from."""
-        _require_sound(weights, where)
-        _require_scaler(scaler, sizes(weights)[0], where)
+        require_sound(weights, where)
+        require_scaler(scaler, sizes(weights)[0], where)
+        if is_bidirectional(weights):
+            raise refused(where, "reads its windows in both directions, which is not scored here")
         return cls(weights, scaler, facts)
 
     @property
@@ -195,54 +197,3 @@ def _layer(weights: Weights, layer: int, below: FloatRows) -> FloatRows:
         cell = (0.5 * keep + 0.5) * cell + (0.5 * entry + 0.5) * candidate
         hidden = np.multiply(0.5 * exit_ + 0.5, np.tanh(cell), out=states[t])
     return states
-
-
-def sizes(weights: Weights) -> tuple[int, int, int]:
-    """Return input size, hidden size and number of layers."""
-    gates, input_size = weights["lstm.weight_ih_l0"].shape
-    return input_size, gates // 4, sum(name.startswith("lstm.weight_ih_l") for name in weights)
-
-
-def _expected_shapes(input_size: int, size: int, num_layers: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight of a StockLSTM of these sizes."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "attention.weight": (size, size),
-        "attention.bias": (size,),
-        "attention_score.weight": (1, size),
-        "head.weight": (1, size),
-        "head.bias": (1,),
-    }
-    for layer in range(num_layers):
-        shapes[f"lstm.weight_ih_l{layer}"] = (4 * size, size if layer else input_size)
-        shapes[f"lstm.weight_hh_l{layer}"] = (4 * size, size)
-        shapes[f"lstm.bias_ih_l{layer}"] = shapes[f"lstm.bias_hh_l{layer}"] = (4 * size,)
-    return shapes
-
-
-def _require_sound(weights: Weights, where: str) -> None:
-    """Refuse weights that are not those of a StockLSTM, or that are not numbers."""
-    if "lstm.weight_ih_l0" not in weights or weights["lstm.weight_ih_l0"].ndim != 2:
-        raise refused(where, f"has no weights of an LSTM, only {sorted(weights)[:5]}")
-    expected = _expected_shapes(*sizes(weights))
-    if wrong := sorted(
-        name
-        for name in expected.keys() | weights.keys()
-        if name not in weights or weights[name].shape != expected.get(name) or weights[name].dtype != np.float32
-    ):
-        raise refused(where, f"has weights that are missing, unknown or of another shape: {wrong[:5]}")
-    if broken := sorted(name for name, weight in weights.items() if not np.isfinite(weight).all()):
-        raise refused(where, f"has weights that are NaN or infinite: {broken[:5]}")
-
-
-def _require_scaler(scaler: Scaler, input_size: int, where: str) -> None:
-    """Refuse a scale that is not one of the network's columns."""
-    for name, values in (("mean", scaler.mean), ("std", scaler.std)):
-        if values.shape != (input_size,) or values.dtype != np.float32:
-            raise refused(where, f"has a scaler {name} of shape {values.shape}, {values.dtype}; it reads {input_size}")
-        if not np.isfinite(values).all() or (name == "std" and (values < 0).any()):
-            raise refused(where, f"has a scaler {name} that is NaN, infinite or negative")
-
-
-def refused(where: str, what: str) -> ModelRefused:
-    """Return the error for a file or network that cannot be used."""
-    return ModelRefused(f"{where} {what}", fix="promote another with `kstock-batch models promote VERSION`, or retrain")

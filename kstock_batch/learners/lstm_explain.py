@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kstock_batch.features.windows import FloatRows
-from kstock_batch.learners.lstm import LstmMember, Weights, sizes
+from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.learners.lstm_weights import Weights, sizes
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,12 @@
-"""The LSTM's network in torch: what is trained, and what the bot loads from its checkpoint."""
+"""The LSTM's network in torch: what is trained, and what the bot loads from its checkpoint.
+
+Python 3.9 syntax, numpy and torch only, because the bot asks it too.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,15 +21,24 @@ class StockLSTM(nn.Module):
     """Two LSTM layers, additive attention over the sessions, one logit."""
 
     def __init__(
-        self, input_size: int = N_FEATURES, hidden_size: int = 64, num_layers: int = 2, dropout: float = 0.2
+        self,
+        input_size: int = N_FEATURES,
+        hidden_size: int = 64,
+        num_layers: int = 2,
+        dropout: float = 0.2,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         between = dropout if num_layers > 1 else 0.0
-        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=between)
-        self.attention = nn.Linear(hidden_size, hidden_size)
-        self.attention_score = nn.Linear(hidden_size, 1, bias=False)
+        self.lstm = nn.LSTM(
+            input_size, hidden_size, num_layers, batch_first=True, dropout=between, bidirectional=bidirectional
+        )
+        self.n_directions = 2 if bidirectional else 1
+        self.width = hidden_size * self.n_directions
+        self.attention = nn.Linear(self.width, self.width)
+        self.attention_score = nn.Linear(self.width, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, 1)
+        self.head = nn.Linear(self.width, 1)
 
     def forward(self, windows: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
         """Return logits of shape (N,) for ``windows`` (N, T, F); ``masks`` replace torch's own dropout."""
@@ -37,22 +52,27 @@ class StockLSTM(nn.Module):
         logits: Tensor = self.head(context).squeeze(1)
         return logits
 
-    def draw_masks(self, n_windows: int, random: np.random.Generator) -> tuple[Tensor, ...]:
+    def draw_masks(self, n_windows: int, random: np.random.Generator, length: int = WINDOW) -> tuple[Tensor, ...]:
         """Return what dropout multiplies by: (T, N, H) after each layer but the last, and (N, H) before the head.
 
         The caller's generator, not torch's: shards of a batch are computed at once, and torch has one generator
         for all of them, so that the numbers a shard gets would depend on which one came first.
         """
-        between = [(WINDOW, n_windows, self.lstm.hidden_size)] * (self.lstm.num_layers - 1)
-        return tuple(_mask(shape, self.dropout.p, random) for shape in (*between, (n_windows, self.lstm.hidden_size)))
+        between = [(length, n_windows, self.width)] * (self.lstm.num_layers - 1)
+        return tuple(_mask(shape, self.dropout.p, random) for shape in (*between, (n_windows, self.width)))
 
     def _states(self, below: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """Return the hidden states (T, N, H) of the last layer over ``below`` (T, N, F)."""
-        start = below.new_zeros(1, below.shape[1], self.lstm.hidden_size)
-        last = self.lstm.num_layers - 1
-        for layer, weights in enumerate(self.lstm.all_weights):
+        lstm = self.lstm
+        start = below.new_zeros(self.n_directions, below.shape[1], lstm.hidden_size)
+        last = lstm.num_layers - 1
+        for layer in range(lstm.num_layers):
+            directions = lstm.all_weights[layer * self.n_directions :][: self.n_directions]
+            weights = tuple(chain.from_iterable(directions))
             # torch.lstm(input, state, weights, has_biases, num_layers, dropout, train, bidirectional, batch_first)
-            below, _, _ = torch.lstm(below, (start, start), tuple(weights), True, 1, 0.0, self.training, False, False)
+            below, _, _ = torch.lstm(
+                below, (start, start), weights, True, 1, 0.0, self.training, lstm.bidirectional, False
+            )
             below = below if layer == last else below * masks[layer]
         return below
 

@@ -1,10 +1,18 @@
-"""How the LSTM is trained, by name: apart from the training, so that naming a rate imports no torch."""
+"""How the LSTM is trained, by name: apart from the training, so that naming a rate imports no torch.
+
+Python 3.9 syntax only, because the bot trains by a recipe of its own.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from kstock_batch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True)

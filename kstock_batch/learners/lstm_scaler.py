@@ -1,4 +1,9 @@
-"""The scale on which the LSTM reads its columns, learnt from the bars it trains on and stored with the member."""
+"""The scale on which the LSTM reads its columns, learnt from the bars it trains on and stored with the member.
+
+Python 3.9 syntax and numpy only, because the bot reads its windows on it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +24,16 @@ class Scaler:
     Attributes
     ----------
     mean : (F,) float32
-    std : (F,) float32, 0 = the column was constant throughout training, whatever it holds later
+    std : (F,) float32, 0 = the column was constant throughout training, whatever it holds later (infinity in a file)
     """
 
     mean: FloatRows
     std: FloatRows
 
     @classmethod
-    def fit(cls, rows: FloatRows, ends: RowNumbers) -> "Scaler":
+    def fit(cls, rows: FloatRows, ends: RowNumbers, length: int = WINDOW) -> Scaler:
         """Return the scale of the bars of the windows that end on ``ends``; every other row of ``rows`` is unseen."""
-        is_bar = _bars(len(rows), ends)
+        is_bar = _bars(len(rows), ends, length)
         n = int(is_bar.sum())
         mean = sum(block.sum(axis=0) for block in _blocks(rows, is_bar)) / n
         variance = sum(np.square(block - mean).sum(axis=0) for block in _blocks(rows, is_bar)) / n
@@ -49,10 +54,10 @@ class Scaler:
         return (windows - self.mean) * self.scale
 
 
-def _bars(n_rows: int, ends: RowNumbers) -> NDArray[np.bool_]:
+def _bars(n_rows: int, ends: RowNumbers, length: int) -> NDArray[np.bool_]:
     """Return (rows,) whether a row is a bar of one of the windows."""
     is_bar = np.zeros(n_rows, dtype=np.bool_)
-    for back in range(WINDOW):
+    for back in range(length):
         is_bar[ends - back] = True
     return is_bar
 

@@ -8,7 +8,11 @@ at the end:     the weights of the best epoch
 A batch is computed in shards of a fixed number of windows, each by one thread on one core, and their gradients are
 summed in the order of the shards. Threads meet once a batch instead of once an operation, which keeps the speed where
 other work takes a core, and the same seed gives the same bytes whatever the number of threads.
+
+Python 3.9 syntax, numpy and torch only, because the bot can train too (see ``lstm_probability.py``).
 """
+
+from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from math import ceil, inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,13 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from kstock_batch.features.windows import FloatRows
-from kstock_batch.learners.lstm import OnEpoch
 from kstock_batch.learners.lstm_network import StockLSTM
 from kstock_batch.learners.lstm_recipe import Recipe
 from kstock_batch.learners.lstm_sample import Sample
 from kstock_batch.learners.lstm_scaler import Scaler
 from kstock_batch.learners.torch_runtime import find_device, freed_pages_kept, seeded, workers
+
+if TYPE_CHECKING:
+    from kstock_batch.features.windows import FloatRows
+    from kstock_batch.learners.lstm import OnEpoch
 
 Positions = NDArray[np.int64]
 
@@ -122,7 +128,7 @@ class _Run:
     ) -> None:
         self.sample, self.validation, self.pool, self.device = sample, validation, pool, device
         self.seed, self.recipe, self.deadline = seed, recipe, deadline
-        self.scaler = Scaler.fit(sample.values, sample.ends)
+        self.scaler = Scaler.fit(sample.values, sample.ends, sample.length)
         self.mean, self.scale = (torch.from_numpy(a).to(device) for a in (self.scaler.mean, self.scaler.scale))
         self.network = StockLSTM(input_size=sample.values.shape[1])
         _start_at_base_rate(self.network, sample)
@@ -184,10 +190,9 @@ class _Run:
         self.n_steps += 1
         shards = _shards(batch, self.recipe.shard_size)
         found = list(self.pool.map(self._gradient, shards, range(len(shards)), repeat(len(batch))))
-        for parameter, parts in zip(
-            self.parameters, zip(*(gradient for _, gradient in found), strict=True), strict=True
-        ):
-            parameter.grad = sum(parts[1:], start=parts[0])  # always in this order: float sums depend on it
+        for n, parameter in enumerate(self.parameters):
+            first, *others = (gradient[n] for _, gradient in found)
+            parameter.grad = sum(others, start=first)  # always in this order: float sums depend on it
         nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.optimiser.step()
         return sum(loss for loss, _ in found)
@@ -195,7 +200,7 @@ class _Run:
     def _gradient(self, shard: Positions, number: int, n_batch: int) -> tuple[float, tuple[Tensor, ...]]:
         """Return the sum of the losses of ``shard``, and its part of the gradient of the batch's mean loss."""
         random = np.random.Generator(np.random.SFC64([self.seed, self.n_steps, number]))
-        masks = [mask.to(self.device) for mask in self.network.draw_masks(len(shard), random)]
+        masks = [mask.to(self.device) for mask in self.network.draw_masks(len(shard), random, self.sample.length)]
         loss = self._losses(self.sample.part(shard), masks)
         return loss.item(), torch.autograd.grad(loss / n_batch, self.parameters)
 

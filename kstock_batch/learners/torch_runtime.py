@@ -1,4 +1,9 @@
-"""How torch is run here: which device, which seed, how many threads, and an allocator that keeps its pages."""
+"""How torch is run here: which device, which seed, how many threads, and an allocator that keeps its pages.
+
+Python 3.9 syntax and torch only, because the bot trains and asks its LSTM with it.
+"""
+
+from __future__ import annotations
 
 import ctypes
 import platform

@@ -2,7 +2,11 @@
 
 The names and their order are the bot's ``FEATURE_NAMES``. Changing a definition means a new version here, which
 changes the fingerprint, which makes every model trained on the old one refuse to score.
+
+Python 3.9 syntax only, because the bot imports this module when it asks its LSTM.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
