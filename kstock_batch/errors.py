@@ -111,3 +111,9 @@ class PublicationRefused(KStockError):
     """The serving file could not be built, or is not what it must be."""
 
     exit_code = 16
+
+
+class ReplayDiffers(KStockError):
+    """A past night, rebuilt, does not come out as what was published of it."""
+
+    exit_code = 30

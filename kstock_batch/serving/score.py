@@ -47,20 +47,29 @@ def score_session(warehouse: Warehouse, settings: Settings, run: Run, as_of: dat
     require_clean(audits)
     with run.stage(f"score {as_of}") as stage:
         windows = SessionWindows.read(con, as_of)
-        members, blended = champion.predict(windows.inputs, windows.ends)
-        rows = prediction_rows(windows.tickers, members, blended, champion, as_of)
+        rows = predicted(champion, windows, as_of)
         stage.n_rows = rows.height
     with run.stage(f"explain {as_of}") as stage:
-        told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
-        rows = rows.with_columns(
-            shap_top3=pl.Series(told, dtype=pl.String), run_id=pl.lit(run.run_id), scored_at=pl.lit(run.started_at)
-        )
+        rows = explained(rows, champion, windows)
+        rows = rows.with_columns(run_id=pl.lit(run.run_id), scored_at=pl.lit(run.started_at))
         stage.n_rows = rows.height
     with run.stage(f"commit {as_of}") as stage, warehouse.transaction():
         stage.n_rows = replace_rows(con, "prediction", rows, start=as_of, end=as_of)
         _mark_scored(con, champion.version, run, as_of)
     n_bars = windows.bars.frame.filter(pl.col("as_of") == as_of).height
     return Scored(as_of, rows.height, n_bars, audits)
+
+
+def predicted(champion: Champion, windows: SessionWindows, as_of: date) -> pl.DataFrame:
+    """Return what ``prediction`` says of a session's windows, but for the reasons and who said it when."""
+    members, blended = champion.predict(windows.inputs, windows.ends)
+    return prediction_rows(windows.tickers, members, blended, champion, as_of)
+
+
+def explained(rows: pl.DataFrame, champion: Champion, windows: SessionWindows) -> pl.DataFrame:
+    """Return predictions with the columns that set each stock apart, as JSON text."""
+    told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
+    return rows.with_columns(shap_top3=pl.Series(told, dtype=pl.String))
 
 
 def prediction_rows(
