@@ -9,13 +9,25 @@ import numpy as np
 import polars as pl
 import pytest
 
-from factories import asked_json, content, done, edit_json, flip_byte, read_folder, run, sentence, store_rows
+from factories import (
+    asked_json,
+    content,
+    done,
+    edit_json,
+    flip_byte,
+    read_folder,
+    run,
+    sentence,
+    store_rows,
+    write_folder,
+)
 from kstock_batch.features import replay as features_replay
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.registry import Registry
 from kstock_batch.serving import night_features, replay_findings
 from kstock_batch.serving.replay import replay_predictions
 from kstock_batch.settings import Settings
+from test_versions import split_ten_to_one
 
 NOT_REBUILT = {"degraded_why"}  # what gates said of that night: the store's rows must say the same
 STOCK = "SELECT ticker FROM prediction ORDER BY rank LIMIT 1 OFFSET 4"
@@ -93,9 +105,11 @@ def test_every_column_but_those_of_the_listing_is_compared(trained_root):
     assert answer["place"] == "the published file"
 
 
-def test_nights_of_before_are_rebuilt_after_later_ones(trained_root):
+def test_nights_of_before_are_rebuilt_after_later_ones_and_after_a_split_that_restates_the_past(trained_root):
     first = newest(trained_root)
-    done(trained_root, "ingest", "files", trained_root / "next")
+    restated = split_ten_to_one(read_folder(trained_root / "next"), stock_of(trained_root))
+    write_folder(trained_root / "next", restated)
+    assert "restated" in done(trained_root, "ingest", "files", trained_root / "next").stdout
     done(trained_root, "score", "--from", first + timedelta(days=1), "--as-of", "2024-06-28")
     days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM prediction ORDER BY 1")]
     assert len(days) == 3

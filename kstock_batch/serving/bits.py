@@ -60,6 +60,17 @@ class Comparison:
         parts = [part["ticker"] for part in (self.cells, self.only_there, self.only_rebuilt) if not part.is_empty()]
         return sorted(set(pl.concat(parts).to_list())) if parts else []
 
+    @property
+    def told(self) -> str:
+        """Return in words where the two sides differ."""
+        parts = []
+        if not self.cells.is_empty():
+            parts.append(f"{some(list(self.columns))} of {some(_names(self.cells))}")
+        for rows, what in ((self.only_there, "too many"), (self.only_rebuilt, "missing")):
+            if not rows.is_empty():
+                parts.append(f"{rows.height:,} rows {what} ({some(_names(rows))})")
+        return "; ".join(parts)
+
     def n_alike(self, columns: Sequence[str]) -> int:
         """Return how many rows have the same bits in all of ``columns``."""
         differing = self.cells.filter(pl.col("column").is_in(columns))
@@ -70,6 +81,16 @@ class Comparison:
         """Return how far apart the numbers of ``columns`` are at most; a number beside none is infinitely far."""
         numbers = self.cells.filter(pl.col("column").is_in(columns))["apart"]
         return float("inf") if numbers.null_count() or self.only_there.height else float(numbers.max() or 0.0)  # type: ignore[arg-type]
+
+
+def some(names: Sequence[str], n: int = 5) -> str:
+    """Return the first names, and how many there are besides."""
+    more = f" and {len(names) - n:,} more" if len(names) > n else ""
+    return f"{', '.join(names[:n])}{more}"
+
+
+def _names(rows: pl.DataFrame) -> list[str]:
+    return rows["ticker"].unique().sort().to_list()
 
 
 def _differing(both: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from kstock_batch.features.replay import COMPARED, compute_features
 from kstock_batch.features.sessions import read_sessions
 from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.market.tables import TABLES
-from kstock_batch.serving.bits import Comparison
+from kstock_batch.serving.bits import Comparison, some
 from kstock_batch.serving.session_windows import SessionWindows, first_session
 from kstock_batch.store.queries import Query
 
@@ -45,7 +45,7 @@ class NightFeatures:
     rebuilt : from the raw rows held at the score, in the versions that each of the nights knew
     stored : as they are in the store now
     against_stored : stored beside rebuilt
-    built_at, run_id : the last build of any of the stored ones; None = none is stored
+    last_build : when the last of the stored ones were computed, and by which run; None = none is stored
     is_built_since : whether that was after the score
     is_explained : whether raw rows give the stored ones: those held at the score or at that build, or a build is due
     is_defined_otherwise : whether stored ones were computed by another program version, or under other settings
@@ -55,8 +55,7 @@ class NightFeatures:
     rebuilt: pl.DataFrame
     stored: pl.DataFrame
     against_stored: Comparison
-    built_at: datetime | None
-    run_id: str | None
+    last_build: str | None
     is_built_since: bool
     is_explained: bool
     is_defined_otherwise: bool
@@ -69,22 +68,23 @@ class NightFeatures:
         stored = Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start)
         rebuilt = _as_held(con, recipe, start, as_of, scored_at)
         against = Comparison.of(stored, rebuilt, key=KEY, columns=COMPARED)
-        ledger = con.sql(
-            "SELECT definition_digest, run_id, built_at FROM feature_session WHERE as_of BETWEEN $start AND $end",
-            params={"start": start, "end": as_of},
-        ).pl().sort("built_at")  # fmt: skip
-        built_at, run_id = ledger.row(-1)[2:0:-1] if ledger.height else (None, None)
-        is_since = built_at is not None and built_at > scored_at
+        built = _builds(con, start, as_of)
+        last = None if built.is_empty() else built.row(-1, named=True)
+        is_since = last is not None and last["built_at"] > scored_at
         is_explained = against.is_identical or _is_due(con, as_of)
-        if built_at is not None and is_since and not is_explained:
-            then = _as_held(con, recipe, start, as_of, built_at)
+        if last is not None and is_since and not is_explained:
+            then = _as_held(con, recipe, start, as_of, last["built_at"])
             is_explained = Comparison.of(stored, then, key=KEY, columns=COMPARED).is_identical
-        digests = set(ledger["definition_digest"])
         return cls(
-            rebuilt, stored, against, built_at, run_id, is_since, is_explained,
-            is_defined_otherwise=bool(digests - {definition_digest(recipe)}),
+            rebuilt=rebuilt,
+            stored=stored,
+            against_stored=against,
+            last_build=None if last is None else f"{last['built_at']:%Y-%m-%d %H:%M} UTC by run {last['run_id']}",
+            is_built_since=is_since,
+            is_explained=is_explained,
+            is_defined_otherwise=bool(set(built["definition_digest"]) - {definition_digest(recipe)}),
             late=tuple(_late_rows(con, as_of, scored_at)),
-        )  # fmt: skip
+        )
 
 
 def windows_of(rows: pl.DataFrame, as_of: date) -> SessionWindows | None:
@@ -93,12 +93,6 @@ def windows_of(rows: pl.DataFrame, as_of: date) -> SessionWindows | None:
         return SessionWindows.of(rows, as_of)
     except DataNotReady:
         return None
-
-
-def some(names: tuple[str, ...] | list[str], n: int = 5) -> str:
-    """Return the first names, and how many there are besides."""
-    more = f" and {len(names) - n:,} more" if len(names) > n else ""
-    return f"{', '.join(names[:n])}{more}"
 
 
 def _as_held(
@@ -111,6 +105,13 @@ def _as_held(
     rows = compute_features(con, start, end, recipe, Knowledge(stored_at=stored_at))
     number = read_sessions(con).select(as_of="session", session_number="session_number")
     return rows.join(number, on="as_of", how="inner", validate="m:1", maintain_order="left")
+
+
+def _builds(con: duckdb.DuckDBPyConnection, start: date, end: date) -> pl.DataFrame:
+    """Return by which definitions, when and by which run the features of each session were computed, the last last."""
+    statement = "SELECT definition_digest, run_id, built_at FROM feature_session WHERE as_of BETWEEN $start AND $end"
+    builds: pl.DataFrame = con.sql(statement, params={"start": start, "end": end}).pl()
+    return builds.sort("built_at")
 
 
 def _is_due(con: duckdb.DuckDBPyConnection, as_of: date) -> bool:

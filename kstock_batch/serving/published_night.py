@@ -90,7 +90,12 @@ def _published(settings: Settings, as_of: date) -> tuple[pl.DataFrame | None, st
     if not path.is_file():
         return None, f"{path} does not exist"
     try:
-        with duckdb.connect(str(path), read_only=True, config={"threads": settings.threads}) as con:
+        # A file that others can reach gets no hold of ours through it.
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": settings.threads,
+            "enable_external_access": False,
+        }
+        with duckdb.connect(str(path), read_only=True, config=config) as con:
             rows = _predictions(con, as_of)
     except duckdb.Error as error:
         return None, f"{path} cannot be read: {str(error).splitlines()[0]}"

@@ -16,8 +16,8 @@ from kstock_batch.errors import KStockError
 from kstock_batch.learners.members import MEMBER_NAMES, library_versions
 from kstock_batch.market.contract import FEATURES
 from kstock_batch.registry import Registry, require_intact
-from kstock_batch.serving.bits import Comparison
-from kstock_batch.serving.night_features import NightFeatures, some
+from kstock_batch.serving.bits import Comparison, some
+from kstock_batch.serving.night_features import NightFeatures
 from kstock_batch.serving.published_night import PublishedNight
 
 Cause = Literal["model", "program", "inputs", "features", "predictions"]
@@ -97,7 +97,8 @@ def _of_features(case: Case) -> tuple[list[Finding], Comparison]:
     if features.is_defined_otherwise:
         if case.rebuilt.is_identical:
             return [], case.rebuilt
-        return [_defined_otherwise(case)], case.from_stored if case.follows_stored else Comparison(0)
+        nothing = Comparison(0)  # what rows of other definitions should say, nobody knows
+        return [_defined_otherwise(case)], case.from_stored if case.follows_stored else nothing
     if case.follows_stored:
         return [_inputs(case)], case.from_stored
     return [_features_changed(case)], case.rebuilt
@@ -120,7 +121,7 @@ def _inputs(case: Case) -> Finding:
     how = f"came or were retracted since ({some([str(rows) for rows in late])})" if late else "were changed in place"
     return Finding(
         "inputs",
-        f"the raw rows no longer give the features it was scored from: {_cells(_own(case.features.against_stored))};"
+        f"the raw rows no longer give the features it was scored from: {_own(case.features.against_stored).told};"
         f" raw rows {how}",
         "restore the raw tables from a copy of the store; `kstock-batch ingest files` corrects rows and keeps what was",
     )
@@ -130,7 +131,7 @@ def _features_changed(case: Case) -> Finding:
     so_what = "; its predictions come out to the bit" if case.rebuilt.is_identical else ""
     return Finding(
         "features",
-        f"the stored features are not what the raw rows give: {_cells(_own(case.features.against_stored))}{so_what}",
+        f"the stored features are not what the raw rows give: {_own(case.features.against_stored).told}{so_what}",
         "`kstock-batch features --rebuild` computes them anew, and every session after them is scored from those",
     )
 
@@ -153,7 +154,7 @@ def _of_rows(case: Case, judged: Comparison) -> Finding:
     else:
         where = "predictions were changed after they were made"
         fix = f"`kstock-batch score --as-of {as_of} --force` makes them anew"
-    return Finding("predictions", f"{where}: {_cells(judged)}", fix)
+    return Finding("predictions", f"{where}: {judged.told}", fix)
 
 
 def _otherwise(case: Case, judged: Comparison) -> list[str]:
@@ -168,8 +169,9 @@ def _otherwise(case: Case, judged: Comparison) -> list[str]:
     if case.champion.warning:
         whys.append(case.champion.warning)
     if case.features.is_built_since:
-        built = f"{case.features.built_at:%Y-%m-%d %H:%M} UTC by run {case.features.run_id}"
-        whys.append(f"the features were computed anew since ({built}), and what they were then is not kept")
+        whys.append(
+            f"the features were computed anew since ({case.features.last_build}), and what they were then is not kept"
+        )
     if not whys and judged.farthest(MEMBERS) <= LAST_BITS:
         apart = judged.farthest(MEMBERS)
         whys.append(f"by {apart:.1g} at most, as another processor or another build of a library may")
@@ -185,7 +187,7 @@ def _of_records(case: Case) -> list[Finding]:
     against = night.against_store()
     is_told = case.store_rebuilt is not None and case.store_rebuilt.is_identical and not case.rebuilt.is_identical
     if against is not None and not against.is_identical and not is_told:
-        told = f"the store no longer says what it published in the same run: {_cells(against)}"
+        told = f"the store no longer says what it published in the same run: {against.told}"
         fix = f"`kstock-batch score --as-of {night.as_of} --force` makes and publishes them anew"
         found.append(Finding("predictions", told, fix))
     return found
@@ -195,15 +197,3 @@ def _own(features: Comparison) -> Comparison:
     """Return where the features of a ticker differ by themselves: who stands where among all follows from that."""
     own = replace(features, cells=features.cells.filter(~pl.col("column").is_in(CROSS_SECTION)))
     return features if own.is_identical else own
-
-
-def _cells(comparison: Comparison) -> str:
-    """Return in words where two tables differ."""
-    parts = []
-    if columns := comparison.columns:
-        tickers = comparison.cells["ticker"].unique().sort().to_list()
-        parts.append(f"{some(list(columns))} of {some(tickers)}")
-    for rows, what in ((comparison.only_there, "too many"), (comparison.only_rebuilt, "missing")):
-        if not rows.is_empty():
-            parts.append(f"{rows.height:,} rows {what} ({some(rows['ticker'].unique().sort().to_list())})")
-    return "; ".join(parts)
