@@ -123,3 +123,9 @@ class PublicationGated(KStockError):
     """A session fails gates that must hold before it is published."""
 
     exit_code = 19
+
+
+class ReplayDiffers(KStockError):
+    """A past night, rebuilt, does not come out as what was published of it."""
+
+    exit_code = 30

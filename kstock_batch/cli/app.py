@@ -55,8 +55,10 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 def _register() -> None:
     from kstock_batch.cli import audits, data, explain, features, handout, model, nightly, questions, tune
     from kstock_batch.cli.check import check
+    from kstock_batch.cli.replay import replay
     from kstock_batch.cli.retrain import retrain
 
+    questions.predictions.add_command(replay)
     for command in (
         *(data.demo, data.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),

@@ -58,15 +58,12 @@ def score_session(
     with run.stage(f"score {as_of}") as stage:
         gates = data_gates(con, as_of, settings, audits)
         windows = _windows(con, as_of, gates)
-        members, blended = champion.predict(windows.inputs, windows.ends)
-        rows = prediction_rows(windows.tickers, members, blended, champion, as_of)
+        rows = predicted(champion, windows, as_of)
         gates += [coverage(con, as_of, rows["ticker"].to_list()), distribution(con, as_of, rows)]
         degraded_why = require_passed(gates, as_of, accept_degraded=accept_degraded)
         stage.n_rows = rows.height
     with run.stage(f"explain {as_of}") as stage:
-        told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
-        rows = rows.with_columns(
-            shap_top3=pl.Series(told, dtype=pl.String),
+        rows = explained(rows, champion, windows).with_columns(
             run_id=pl.lit(run.run_id),
             scored_at=pl.lit(run.started_at),
             degraded_why=pl.lit(degraded_why, dtype=pl.String),
@@ -98,6 +95,18 @@ def _windows(con: duckdb.DuckDBPyConnection, as_of: date, gates: list[Gate]) -> 
         if why := what_fails(gates):
             raise DataNotReady(f"{error.what}; it fails {why}", fix=error.fix) from error
         raise
+
+
+def predicted(champion: Champion, windows: SessionWindows, as_of: date) -> pl.DataFrame:
+    """Return what ``prediction`` says of a session's windows, but for the reasons and who said it when."""
+    members, blended = champion.predict(windows.inputs, windows.ends)
+    return prediction_rows(windows.tickers, members, blended, champion, as_of)
+
+
+def explained(rows: pl.DataFrame, champion: Champion, windows: SessionWindows) -> pl.DataFrame:
+    """Return predictions with the columns that set each stock apart, as JSON text."""
+    told = top3_json(champion.explain(windows.inputs, windows.ends), windows.inputs.tabular_names)
+    return rows.with_columns(shap_top3=pl.Series(told, dtype=pl.String))
 
 
 def prediction_rows(

@@ -27,9 +27,14 @@ class SessionWindows:
 
     @classmethod
     def read(cls, con: duckdb.DuckDBPyConnection, as_of: date) -> "SessionWindows":
-        """Return the windows that end on ``as_of``, or raise if there are none."""
-        start = Sessions(session_days(con)).back(as_of, MAX_WINDOW_SPAN - 1)
+        """Return the windows of stored features that end on ``as_of``, or raise if there are none."""
+        start = first_session(con, as_of)
         frame = Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start)
+        return cls.of(frame, as_of)
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, as_of: date) -> "SessionWindows":
+        """Return the windows that end on ``as_of`` of feature_daily's rows with their session_number."""
         bars = BarRows.of(frame)
         ends = _ends_to_score(bars, as_of)
         inputs = build_inputs(bars, since=int(bars.frame["session_number"][int(ends[0])]))
@@ -39,6 +44,11 @@ class SessionWindows:
     def tickers(self) -> pl.DataFrame:
         """Return the ticker of each window."""
         return self.bars.frame[self.ends].select("ticker")
+
+
+def first_session(con: duckdb.DuckDBPyConnection, as_of: date) -> date:
+    """Return the first session that a window which ends on ``as_of`` can reach."""
+    return Sessions(session_days(con)).back(as_of, MAX_WINDOW_SPAN - 1)
 
 
 def _ends_to_score(bars: BarRows, as_of: date) -> RowNumbers:

@@ -2,7 +2,6 @@
 
 import hashlib
 from datetime import date
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from kstock_batch.judging.metrics import Skill, skill
 from kstock_batch.judging.reliability import brier_parts, reliability_curve
 from kstock_batch.learners.inputs import describe_inputs
 from kstock_batch.learners.linear import FLOORS
+from kstock_batch.learners.members import library_versions
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
@@ -23,7 +23,6 @@ from kstock_batch.training.fitting import level_member
 if TYPE_CHECKING:
     from kstock_batch.training.retrain import Trained
 
-LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
 SETTINGS = (
     *("train_sessions", "validation_share", "n_folds", "embargo_sessions", "tree_stride", "sequence_stride"),
     *("lstm_epochs", "tree_rounds", "budget_minutes", "device", "price_basis", "include_preferred"),
@@ -76,7 +75,7 @@ def manifest_of(
         "drift": None if drift is None else drift.facts(),
         "over_budget": list(trained.overrun),
         "tuned": {name: dict(parameters) for name, parameters in trained.tuned.items()},
-        "libraries": _library_versions(),
+        "libraries": library_versions(),
     }
 
 
@@ -111,13 +110,3 @@ def data_digest(rows: LabelledRows) -> str:
     for array in arrays:
         whole.update(np.ascontiguousarray(array).data.cast("B"))  # no copy: a gigabyte
     return whole.hexdigest()
-
-
-def _library_versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

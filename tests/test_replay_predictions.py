@@ -1,0 +1,457 @@
+"""A past night rebuilt: identical bits, or the reason, for everything that can have happened to it since."""
+
+import json
+import shutil
+from datetime import date, timedelta
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from factories import (
+    asked_json,
+    content,
+    done,
+    edit_json,
+    flip_byte,
+    read_folder,
+    run,
+    sentence,
+    store_rows,
+    write_folder,
+)
+from kstock_batch.features import replay as features_replay
+from kstock_batch.learners.lgbm import LgbmMember
+from kstock_batch.registry import Registry
+from kstock_batch.serving import night_features, replay_findings
+from kstock_batch.serving.replay import replay_predictions
+from kstock_batch.settings import Settings
+from test_versions import split_ten_to_one
+
+NOT_REBUILT = {"degraded_why"}  # what gates said of that night: the store's rows must say the same
+STOCK = "SELECT ticker FROM prediction ORDER BY rank LIMIT 1 OFFSET 4"
+
+
+def newest(root):
+    return store_rows(root, "SELECT max(as_of) FROM prediction")[0][0]
+
+
+def stock_of(root):
+    return store_rows(root, STOCK)[0][0]
+
+
+def change(path, statement):
+    with duckdb.connect(str(path)) as con:
+        con.execute(statement)
+
+
+def change_store(root, statement):
+    change(Settings(root=root).store, statement)
+
+
+def change_file(root, statement):
+    change(Settings(root=root).published, statement)
+
+
+def replayed(root, as_of=None):
+    """Replay the newest session; return the exit code and the answer."""
+    result = run(root, "predictions", "replay", "--as-of", as_of or newest(root), "--json")
+    assert result.exit_code in (0, 30), result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["is_identical"] == (result.exit_code == 0) == (not answer["findings"])
+    return answer
+
+
+def causes(answer):
+    return [finding["cause"] for finding in answer["findings"]]
+
+
+def corrected(root, day, factor):
+    """Write the source folder again with one stock's close of ``day`` times ``factor``."""
+    folder, stock = root / "source", stock_of(root)
+    prices = read_folder(folder)["prices"]
+    row = (pl.col("ticker") == stock) & (pl.col("date") == day)
+    prices = prices.with_columns(pl.when(row).then(pl.col("close") * factor).otherwise("close").alias("close"))
+    prices = prices.with_columns(
+        high=pl.max_horizontal("high", "open", "close"), low=pl.min_horizontal("low", "open", "close")
+    )
+    prices.write_parquet(folder / "prices.parquet")
+    return folder
+
+
+# The night comes out
+
+
+def test_a_published_night_is_rebuilt_to_the_bit_and_nothing_is_written(trained_root):
+    as_of, tables = newest(trained_root), ("prediction", "feature_daily", "feature_session", "feature_state", "run")
+    store, published = Settings(root=trained_root).store, Settings(root=trained_root).published
+    before = content(trained_root, tables), store.read_bytes(), published.read_bytes()
+    result = done(trained_root, "predictions", "replay", "--as-of", as_of)
+    n = store_rows(trained_root, "SELECT count(*) FROM prediction")[0][0]
+    assert f"{n} predictions of {as_of} rebuilt: identical bits" in result.stdout
+    assert result.stderr == ""
+    assert (content(trained_root, tables), store.read_bytes(), published.read_bytes()) == before
+    assert not store.with_name("store.duckdb.wal").exists()
+
+
+def test_every_column_but_those_of_the_listing_is_compared(trained_root):
+    answer = asked_json(
+        trained_root, "predictions", "replay", "--as-of", newest(trained_root), "--ticker", stock_of(trained_root)
+    )
+    columns = {name for (name,) in store_rows(trained_root, "SELECT column_name FROM (DESCRIBE prediction)")}
+    assert columns - {row["column"] for row in answer["stock"]} <= NOT_REBUILT
+    assert all(row["is_same"] and row["published"] == row["rebuilt"] for row in answer["stock"])
+    assert answer["place"] == "the published file"
+
+
+def test_nights_of_before_are_rebuilt_after_later_ones_and_after_a_split_that_restates_the_past(trained_root):
+    first = newest(trained_root)
+    restated = split_ten_to_one(read_folder(trained_root / "next"), stock_of(trained_root))
+    write_folder(trained_root / "next", restated)
+    assert "restated" in done(trained_root, "ingest", "files", trained_root / "next").stdout
+    done(trained_root, "score", "--from", first + timedelta(days=1), "--as-of", "2024-06-28")
+    days = [day for (day,) in store_rows(trained_root, "SELECT DISTINCT as_of FROM prediction ORDER BY 1")]
+    assert len(days) == 3
+    for day in days:
+        answer = replayed(trained_root, day)
+        assert (causes(answer), answer["notes"]) == ([], [])
+
+
+def test_a_correction_that_came_later_changes_nothing_and_one_that_counts_for_the_night_is_told(trained_root):
+    as_of = newest(trained_root)
+    done(trained_root, "ingest", "files", corrected(trained_root, as_of, 1.07))
+    assert replayed(trained_root)["notes"] == []  # it counts from its arrival on
+    done(trained_root, "ingest", "files", corrected(trained_root, as_of, 1.05), "--retroactive")
+    answer = replayed(trained_root)
+    stock = stock_of(trained_root)
+    told = f"raw rows that count for it came or were retracted: raw_price: 1 came and 1 retracted ({stock})"
+    assert causes(answer) == [] and told in answer["notes"][0]
+    done(trained_root, "features")
+    answer = replayed(trained_root)
+    assert causes(answer) == []
+    assert "scored again, the night would be another one" in answer["notes"][1]
+    done(trained_root, "score", "--as-of", as_of)
+    assert (causes(replayed(trained_root)), replayed(trained_root)["notes"]) == ([], [])
+
+
+def test_features_that_are_due_are_not_called_changed(trained_root):
+    as_of = newest(trained_root)
+    change_store(trained_root, f"UPDATE feature_daily SET rsi = rsi + 1 WHERE as_of = DATE '{as_of}'")
+    assert causes(replayed(trained_root)) == ["features"]
+    change_store(trained_root, f"INSERT INTO feature_due VALUES ('raw_price', DATE '{as_of}', 'killed')")
+    assert causes(replayed(trained_root)) == []
+
+
+def test_a_later_score_that_was_not_published_is_told_and_is_no_difference(trained_root, tmp_path):
+    published = Settings(root=trained_root).published
+    shutil.copy(published, tmp_path / "kept.duckdb")
+    done(trained_root, "score", "--as-of", newest(trained_root), "--force")
+    shutil.copy(tmp_path / "kept.duckdb", published)
+    answer = replayed(trained_root)
+    (run_id,) = store_rows(trained_root, "SELECT DISTINCT run_id FROM prediction")[0]
+    assert causes(answer) == [] and answer["run_id"] != run_id
+    assert f"is of run {run_id} with model" in answer["notes"][0]
+
+
+@pytest.mark.parametrize("harm", ["absent", "damaged", "without the session"])
+def test_without_a_published_file_the_stores_predictions_are_rebuilt(trained_root, harm):
+    published, as_of = Settings(root=trained_root).published, newest(trained_root)
+    if harm == "absent":
+        published.unlink()
+    elif harm == "damaged":
+        published.write_bytes(b"no database")
+    else:
+        change_file(trained_root, "DELETE FROM prediction")
+    answer = replayed(trained_root)
+    assert (causes(answer), answer["place"]) == ([], "the store")
+    why = {
+        "absent": f"{published} does not exist",
+        "damaged": f"{published} cannot be read",
+        "without the session": f"{published} has none of {as_of}",
+    }[harm]
+    assert f"compared with the store's predictions, for {why}" in answer["notes"][0]
+
+
+# The model
+
+
+def test_a_model_that_was_pruned_is_named(trained_root):
+    version = Registry(trained_root / "models").champion().version
+    Registry(trained_root / "models").prune([version])
+    refused = run(trained_root, "predictions", "replay", "--as-of", newest(trained_root))
+    assert refused.exit_code == 30
+    assert f"the model that made them, {version}, is no longer in {trained_root / 'models'}" in refused.stderr
+    assert "from a copy" in refused.stderr
+    assert causes(replayed(trained_root)) == ["model"]
+
+
+@pytest.mark.parametrize("name", ["lgbm.txt", "xgb.ubj", "lstm.safetensors", "manifest.json"])
+def test_a_model_whose_files_are_not_what_was_saved_is_named(trained_root, name):
+    folder = Registry(trained_root / "models").champion().folder
+    if name == "manifest.json":
+        edit_json(folder / name, lambda manifest: manifest.update(base_rate=0.5))
+    else:
+        flip_byte(folder / name)
+    answer = replayed(trained_root)
+    assert causes(answer) == ["model"]
+    assert f"is not what was saved: {'its ' if name == 'manifest.json' else ''}{name}" in answer["findings"][0]["told"]
+    assert answer["notes"] == ["nothing was rebuilt: without the model there is nothing to compare"]
+
+
+# The program
+
+
+def test_other_features_than_the_model_was_trained_on_are_the_programs(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.champion.fingerprint", lambda: "0123456789ab")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["program"]
+    assert "trained on feature fingerprint" in answer["findings"][0]["told"]
+
+
+def test_definitions_that_changed_are_the_programs_and_what_was_stored_of_then_proves_it(trained_root, monkeypatch):
+    def computed(*args):
+        rows = features_replay.compute_features(*args)
+        return rows.with_columns(pl.col("rsi", "atr_pct") * 1.5)
+
+    monkeypatch.setattr(night_features, "compute_features", computed)
+    monkeypatch.setattr(night_features, "definition_digest", lambda recipe: "of another program")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["program"]
+    told = answer["findings"][0]["told"]
+    assert "features are defined otherwise" in told
+    assert told.endswith("from the stored features the predictions come out to the bit")
+
+
+def nudged(monkeypatch, by):
+    margin = LgbmMember.margin
+    monkeypatch.setattr(LgbmMember, "margin", lambda self, inputs, ends: margin(self, inputs, ends) + by(len(ends)))
+
+
+def test_last_bits_of_nearly_all_stocks_are_another_processor_and_not_a_hand(trained_root, monkeypatch):
+    nudged(monkeypatch, lambda n: np.linspace(-1e-9, 1e-9, n))
+    answer = replayed(trained_root)
+    assert causes(answer) == ["program"]
+    assert "as another processor or another build of a library may" in answer["findings"][0]["told"]
+
+
+def test_more_than_last_bits_are_told_with_the_libraries_that_differ(trained_root, monkeypatch):
+    nudged(monkeypatch, lambda n: np.linspace(-1e-2, 1e-2, n))
+    versions = replay_findings.library_versions()
+    monkeypatch.setattr(replay_findings, "library_versions", lambda: versions | {"lightgbm": "99.0", "torch": "99.0"})
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["cause"] == "program"
+    assert f"lightgbm 99.0 here, {versions['lightgbm']} when the model was made" in finding["told"]
+    assert "torch" not in finding["told"]  # it only trains
+
+
+def test_libraries_that_differ_are_not_blamed_for_one_changed_row(trained_root, monkeypatch):
+    versions = replay_findings.library_versions()
+    monkeypatch.setattr(replay_findings, "library_versions", lambda: versions | {"lightgbm": "99.0"})
+    assert causes(replayed(trained_root)) == []
+    change_file(trained_root, f"UPDATE prediction SET lgbm = lgbm / 2 WHERE ticker = '{stock_of(trained_root)}'")
+    assert causes(replayed(trained_root)) == ["predictions"]
+
+
+def test_a_member_whose_library_is_absent_here_is_told(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.champion.scorable", lambda names: tuple(n for n in names if n != "xgb"))
+    answer = replayed(trained_root)
+    assert causes(answer) == ["program"]
+    assert "xgb cannot be scored" in answer["findings"][0]["told"]
+
+
+def test_features_computed_anew_since_are_told_where_nearly_all_stocks_differ(trained_root, monkeypatch):
+    done(trained_root, "features", "--rebuild")
+    assert causes(replayed(trained_root)) == []
+    nudged(monkeypatch, lambda n: np.linspace(-1e-2, 1e-2, n))
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["cause"] == "program"
+    assert "the features were computed anew since" in finding["told"]
+
+
+# The inputs
+
+
+def test_a_price_changed_in_place_is_named_with_its_stock_first(trained_root):
+    stock, day = stock_of(trained_root), newest(trained_root) - timedelta(days=7)
+    where = f"ticker = '{stock}' AND session = DATE '{day}'"
+    change_store(trained_root, f"UPDATE raw_price SET close = close * 1.02, high = high * 1.02 WHERE {where}")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["cause"] == "inputs"
+    assert "the raw rows no longer give the features it was scored from" in finding["told"]
+    assert f" of {stock}; raw rows were changed in place" in finding["told"]
+    assert "rs_percentile" not in finding["told"]  # the others' rank follows from its own
+
+
+def test_rows_that_by_the_stores_own_record_came_after_the_score_are_named(trained_root):
+    stock, as_of = stock_of(trained_root), newest(trained_root)
+    where = f"ticker = '{stock}' AND session = DATE '{as_of}' AND price_basis = 'adjusted'"
+    change_store(trained_root, f"UPDATE raw_price SET ingested_at = ingested_at + INTERVAL 1 DAY WHERE {where}")
+    answer = replayed(trained_root)  # as a clock set back leaves it
+    assert causes(answer) == ["inputs"]
+    told = f": 1 rows too many ({stock}); raw rows came or were retracted since (raw_price: 1 came ({stock}))"
+    assert answer["findings"][0]["told"].endswith(told)
+
+
+def test_raw_rows_that_are_gone_are_named(trained_root):
+    change_store(trained_root, "DELETE FROM raw_price")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["inputs"]
+    assert "rows too many" in answer["findings"][0]["told"]
+    assert len(answer["differing"]["tickers"]) == answer["n_predictions"]
+
+
+# The stored features
+
+
+def test_a_stored_feature_that_was_changed_is_named_even_if_the_predictions_come_out(trained_root):
+    stock, as_of = stock_of(trained_root), newest(trained_root)
+    where = f"ticker = '{stock}' AND as_of = DATE '{as_of - timedelta(days=7)}'"
+    change_store(trained_root, f"UPDATE feature_daily SET rsi = nextafter(rsi, 100::FLOAT) WHERE {where}")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["cause"] == "features"
+    assert f"not what the raw rows give: rsi of {stock}; its predictions come out to the bit" in finding["told"]
+
+
+def test_features_changed_after_a_build_that_came_later_are_told_from_those_it_made(trained_root):
+    as_of, stock = newest(trained_root), stock_of(trained_root)
+    done(trained_root, "ingest", "files", corrected(trained_root, as_of, 1.05), "--retroactive")
+    done(trained_root, "features")
+    assert causes(replayed(trained_root)) == []
+    change_store(trained_root, f"UPDATE feature_daily SET per = 1 WHERE ticker = '{stock}'")
+    assert causes(replayed(trained_root)) == ["features"]
+
+
+def test_registered_features_are_left_alone(trained_root):
+    change_store(trained_root, "ALTER TABLE feature_daily ADD COLUMN mood FLOAT")
+    change_store(trained_root, "UPDATE feature_daily SET mood = random()")
+    assert causes(replayed(trained_root)) == []
+
+
+# The predictions
+
+
+CHANGES = {
+    "probability": "probability + 1e-16",
+    "signal": "-0.0",
+    "label": "'STRONG_BUY_'",
+    "score_bonus": "score_bonus + 1",
+    "base_rate": "0.5",
+    "lift": "lift * 2",
+    "rank": "rank + 1",
+    "percentile": "percentile + 1e-13",
+    "lgbm": "NULL",
+    "xgb": "xgb + 1e-16",
+    "lstm": "lstm / 2",
+    "shap_top3": "'[]'",
+    "fingerprint": "'0123456789ab'",
+    "model_version": "'20200101T000000Z-000000'",
+    "run_id": "'20200101T000000Z-000000'",
+    "scored_at": "scored_at + INTERVAL 1 MICROSECOND",
+}
+
+
+def test_a_cell_changed_in_any_column_of_the_published_file_is_found_and_no_other(trained_root):
+    stocks = [ticker for (ticker,) in store_rows(trained_root, "SELECT ticker FROM prediction ORDER BY rank")]
+    changed = list(zip(CHANGES, stocks, strict=False))
+    for column, stock in changed:
+        change_file(trained_root, f"UPDATE prediction SET {column} = {CHANGES[column]} WHERE ticker = '{stock}'")
+    found = replay_predictions(Settings(root=trained_root), newest(trained_root))
+    assert sorted(found.comparison.cells.select("column", "ticker").rows()) == sorted(changed)
+    columns = {name for (name,) in store_rows(trained_root, "SELECT column_name FROM (DESCRIBE prediction)")}
+    assert columns - set(CHANGES) <= {"as_of", "ticker", *NOT_REBUILT}
+
+
+def test_what_was_changed_in_the_published_file_is_told_as_such(trained_root):
+    stock = stock_of(trained_root)
+    change_file(trained_root, f"UPDATE prediction SET probability = probability + 1e-16 WHERE ticker = '{stock}'")
+    refused = run(trained_root, "predictions", "replay", "--as-of", newest(trained_root))
+    assert refused.exit_code == 30
+    told = f"the published file was changed after it was written: probability of {stock}"
+    assert told in sentence(refused)
+
+
+def test_a_cell_changed_in_the_store_and_not_in_the_file_is_the_stores(trained_root):
+    stock = stock_of(trained_root)
+    change_store(trained_root, f"UPDATE prediction SET rank = 1 WHERE ticker = '{stock}'")
+    answer = replayed(trained_root)
+    assert answer["differing"]["tickers"] == []
+    (finding,) = answer["findings"]
+    assert finding["told"] == f"the store no longer says what it published in the same run: rank of {stock}"
+
+
+def test_a_cell_changed_in_both_is_named_once(trained_root):
+    stock = stock_of(trained_root)
+    for change_it in (change_file, change_store):
+        change_it(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["told"] == f"predictions were changed after they were made: lift of {stock}"
+
+
+def test_a_row_that_was_taken_out_and_one_that_was_put_in_are_named(trained_root):
+    stock = stock_of(trained_root)
+    change_file(trained_root, f"UPDATE prediction SET ticker = '999990' WHERE ticker = '{stock}'")
+    (finding,) = replayed(trained_root)["findings"]
+    assert "1 rows too many (999990); 1 rows missing" in finding["told"] and stock in finding["told"]
+
+
+def test_a_run_or_an_instant_that_the_ledger_does_not_know_is_told(trained_root):
+    change_store(trained_root, "DELETE FROM run WHERE command = 'score'")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["told"].startswith("the ledger of runs knows no run ")
+
+
+def test_an_instant_changed_in_every_row_does_not_move_what_the_store_held(trained_root):
+    change_file(trained_root, "UPDATE prediction SET scored_at = TIMESTAMP '2020-01-01'")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["predictions"] and answer["differing"]["columns"].keys() == {"scored_at"}
+
+
+def test_two_harms_are_both_told_the_earlier_cause_first(trained_root):
+    stock, as_of = stock_of(trained_root), newest(trained_root)
+    change_file(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
+    change_store(trained_root, f"UPDATE feature_daily SET per = 1 WHERE as_of = DATE '{as_of}' AND ticker = '{stock}'")
+    assert causes(replayed(trained_root)) == ["features", "predictions"]
+    result = run(trained_root, "predictions", "replay", "--as-of", as_of)
+    assert result.exit_code == 30 and "lift" in result.stdout
+    also, error, _ = result.stderr.splitlines()
+    assert also.startswith("also: the published file was changed") and "the stored features" in error
+
+
+def test_a_harm_to_inputs_does_not_hide_a_changed_prediction(trained_root):
+    stock, day = stock_of(trained_root), newest(trained_root) - timedelta(days=7)
+    where = f"ticker = '{stock}' AND session = DATE '{day}'"
+    change_store(trained_root, f"UPDATE raw_price SET close = close * 1.02, high = high * 1.02 WHERE {where}")
+    for change_it in (change_file, change_store):
+        change_it(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["inputs", "predictions"]
+    assert answer["findings"][1]["told"].endswith(f"lift of {stock}")
+
+
+# Questions without an answer
+
+
+def test_a_session_that_was_never_scored_is_one_sentence(trained_root):
+    refused = run(trained_root, "predictions", "replay", "--as-of", date(2024, 5, 2))
+    assert refused.exit_code == 3
+    assert "2024-05-02 was never scored" in sentence(refused)
+
+
+def test_a_stock_without_a_prediction_is_one_sentence(trained_root):
+    refused = run(trained_root, "predictions", "replay", "--as-of", newest(trained_root), "--ticker", "000000")
+    assert refused.exit_code == 3
+    assert "000000 has no prediction of" in sentence(refused)
+
+
+def test_a_store_under_way_is_named_and_an_open_reader_of_the_file_is_no_hindrance(trained_root):
+    from kstock_batch.bot.reader import PredictionReader
+    from kstock_batch.store.warehouse import Warehouse
+
+    reader = PredictionReader(Settings(root=trained_root).published, None)
+    assert reader.top(1)
+    assert causes(replayed(trained_root)) == []
+    as_of = newest(trained_root)
+    with Warehouse.open(Settings(root=trained_root)):
+        refused = run(trained_root, "predictions", "replay", "--as-of", as_of)
+    assert refused.exit_code == 6
