@@ -111,3 +111,9 @@ class PublicationRefused(KStockError):
     """The serving file could not be built, or is not what it must be."""
 
     exit_code = 16
+
+
+class TimeLimitReached(KStockError):
+    """A question took longer than it was given."""
+
+    exit_code = 21

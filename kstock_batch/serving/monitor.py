@@ -45,9 +45,9 @@ def _runs(settings: Settings) -> list[dict[str, Any]]:
         with Warehouse.read(settings) as warehouse:
             return Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
     except KStockError:
-        statement = Query.load("reports/last_runs").text.replace("$n", str(LAST_RUNS))
+        statement = Query.load("reports/last_runs").text
     try:
-        with asked(settings, statement, of_store=False, limit=LAST_RUNS) as answer:
+        with asked(settings, statement, of_store=False, limit=LAST_RUNS, params={"n": LAST_RUNS}) as answer:
             return list(answer.rows())
     except KStockError:
         return []
