@@ -6,7 +6,7 @@ Nothing here keeps a secret: the environment is read whenever a text is about to
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,11 +15,12 @@ SHORTEST = 6  # characters: masking every "yes" or "1" would spoil texts and hid
 
 _SECRET_NAME = re.compile(r"(^|_)(KEY|PW|PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIALS?)$", re.IGNORECASE)
 _ADDRESS_NAME = re.compile(r"(^|_)(URI|URL|DSN)$", re.IGNORECASE)
-# user:PASSWORD@host up to the last @ before the path, or if the password holds a slash to the last of all;
-# password=PASSWORD in a query or in libpq's own form
+# user:PASSWORD@host up to the last @ of all, before the query, before the path: a password that is not written as the
+# standard wants may hold any of their signs. And password=PASSWORD, in a query or in libpq's own form. Widest first.
 _IN_ADDRESS = (
-    re.compile(r"://[^/?#:@]*:(?P<password>[^/?#]*)@"),
     re.compile(r"://[^/?#:@]*:(?P<password>.*)@"),
+    re.compile(r"://[^/?#:@]*:(?P<password>[^?#]*)@"),
+    re.compile(r"://[^/?#:@]*:(?P<password>[^/?#]*)@"),
     re.compile(r"\b(?:password|passwd|pwd|token|secret|api_?key)\s*=\s*(?P<password>'[^']*'|[^&\s]+)", re.IGNORECASE),
 )
 
@@ -49,13 +50,15 @@ def _secrets(environ: Mapping[str, str]) -> list[tuple[str, str]]:
         if _SECRET_NAME.search(name):
             found[value] = MASK
         elif _ADDRESS_NAME.search(name):
-            for password in _passwords(value):
-                found[value] = found.get(value, value).replace(password, MASK)
-                found |= {password: MASK, unquote(password): MASK}
+            found[value] = value
+            for pattern in _IN_ADDRESS:
+                passwords = [match["password"].strip("'") for match in pattern.finditer(value)]
+                found |= {written: MASK for password in passwords for written in (password, unquote(password))}
+                found[value] = pattern.sub(_masked, found[value])
     whole = sorted(found.items(), key=lambda pair: -len(pair[0]))
     return [(secret, shown) for secret, shown in whole if len(secret) >= SHORTEST]
 
 
-def _passwords(address: str) -> Iterator[str]:
-    for pattern in _IN_ADDRESS:
-        yield from filter(None, (match["password"].strip("'") for match in pattern.finditer(address)))
+def _masked(found: re.Match[str]) -> str:
+    password = found["password"].strip("'")
+    return found[0].replace(password, MASK) if password else found[0]

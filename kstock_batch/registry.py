@@ -119,9 +119,10 @@ class Registry:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if not (isinstance(manifest, dict) and {"fingerprint", "files", "members", "metrics"} <= manifest.keys()):
                 raise ValueError("it is no manifest")
-            if not all(isinstance(digest, str) for digest in dict(manifest["files"]).values()):
+            files = manifest["files"]
+            if not (isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())):
                 raise ValueError("its files have no digests")
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ModelRefused(f"{path} is damaged: {error}", fix="promote another version, or retrain") from error
         return ModelVersion(version, path.parent, manifest)
 

@@ -1,7 +1,8 @@
 """What a question may cost: seconds and memory, both kept whatever the statement does.
 
-DuckDB looks for an interrupt between two vectors of 2,048 rows, and its memory limit counts tables and blocks, not the
-texts and lists of a vector. So a statement that does not listen is ended with the process, and the system bounds memory.
+DuckDB looks for an interrupt between two vectors of 2,048 rows, and its memory limit counts tables and blocks, not
+the texts and lists of a vector. So a statement that does not listen is ended with the process, and the system bounds
+memory.
 """
 
 import re

@@ -61,9 +61,9 @@ def write_comments(con: duckdb.DuckDBPyConnection, database: str | None = None) 
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = $database AND NOT internal", where
     ).fetchall()
     for kind, name in relations:
-        _comment(con, f"{kind} {place}.{name}", relation_meaning(name))
+        _comment(con, f"{kind} {place}.{quoted_name(name)}", relation_meaning(name))
     for relation, name in columns:
-        _comment(con, f"COLUMN {place}.{relation}.{quoted_name(name)}", column_meaning(relation, name))
+        _comment(con, f"COLUMN {place}.{quoted_name(relation)}.{quoted_name(name)}", column_meaning(relation, name))
 
 
 def relation_meaning(relation: str) -> str | None:
