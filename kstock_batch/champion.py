@@ -16,7 +16,7 @@ from kstock_batch.learners.inputs import INPUTS_VERSION, describe_inputs
 from kstock_batch.learners.linear import LogisticModel
 from kstock_batch.learners.members import absence, member_class, scorable
 from kstock_batch.market.contract import fingerprint
-from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact
+from kstock_batch.registry import ModelVersion, require_fingerprint, require_intact, require_stated
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Champion:
                 fix="install lightgbm or xgboost",
             )
         warning = absence(trained, names, "scored")
-        return cls(version, {name: member_class(name).load(version.folder) for name in names}, warning)
+        classes = {name: member_class(name) for name in names}
+        require_stated(version, *(member.file_name for member in classes.values()))
+        return cls(version, {name: member.load(version.folder) for name, member in classes.items()}, warning)
 
     @property
     def calibration(self) -> CalibratedBlend:

@@ -1,4 +1,7 @@
-"""What a person sees: results on stdout, everything else on stderr. The only module that prints."""
+"""What a person sees: results on stdout, everything else on stderr. The only module that prints.
+
+What is printed may come from anywhere: no text of it is taken for markup, moves a terminal's cursor, or is a secret.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from kstock_batch.redaction import redacted, redacted_values
+
 Row = Mapping[str, Any]
 Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
+# Terminals obey these characters. Line breaks and tabs stay.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
@@ -36,22 +43,27 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
         cells = columns[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
-        drawn.add_column(name, justify="right" if is_number else "left", no_wrap=fits, overflow="fold")
+        drawn.add_column(
+            name.translate(_CONTROL), justify="right" if is_number else "left", no_wrap=fits, overflow="fold"
+        )
     for line in zip(*columns.values(), strict=True):
         drawn.add_row(*line)
     # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
-    console = Console()
-    console.print(drawn) if console.is_terminal else Console(width=400).print(drawn)
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 400
+    console.print(drawn)
 
 
 def document(value: object) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    told = redacted_values(value)
+    click.echo(json.dumps(told, ensure_ascii=False, indent=2, default=lambda odd: redacted(str(odd))))
 
 
 def result(line: str) -> None:
     """Print the summary line of a command on stdout."""
-    click.echo(line)
+    click.echo(redacted(line).translate(_CONTROL))
 
 
 def text(piece: str) -> None:
@@ -61,7 +73,7 @@ def text(piece: str) -> None:
 
 def note(line: str) -> None:
     """Print what happened on the way on stderr."""
-    click.echo(line, err=True)
+    click.echo(redacted(line).translate(_CONTROL), err=True)
 
 
 @contextmanager
@@ -98,4 +110,4 @@ def _cell(value: object, decimals: int) -> str:
         return f"{value:,.{decimals}f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return str(value).translate(_CONTROL)

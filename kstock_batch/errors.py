@@ -125,6 +125,12 @@ class PublicationGated(KStockError):
     exit_code = 19
 
 
+class TimeLimitReached(KStockError):
+    """A question took longer than it was given."""
+
+    exit_code = 21
+
+
 class ReplayDiffers(KStockError):
     """A past night, rebuilt, does not come out as what was published of it."""
 

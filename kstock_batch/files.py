@@ -16,6 +16,8 @@ from pathlib import Path
 
 from kstock_batch.errors import DiskFull
 
+_UNFINISHED: set[Path] = set()  # what this process is writing
+
 
 @contextmanager
 def disk_full_is_named(path: Path) -> Iterator[None]:
@@ -73,6 +75,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(fd)
         temp = Path(name)
+        _UNFINISHED.add(temp)
         try:
             yield temp
             temp.chmod(0o644)  # mkstemp makes 0600: the bot may run as another user
@@ -80,6 +83,14 @@ def written_beside(path: Path) -> Iterator[Path]:
         except BaseException:
             temp.unlink(missing_ok=True)
             raise
+        finally:
+            _UNFINISHED.discard(temp)
+
+
+def remove_unfinished() -> None:
+    """Remove what ``written_beside`` would have, for a process that ends without unwinding."""
+    for temp in list(_UNFINISHED):
+        temp.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

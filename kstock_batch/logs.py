@@ -1,9 +1,13 @@
-"""Logs: one JSON object a line on stderr, so that a scheduler's journal can be searched."""
+"""Logs: one JSON object a line on stderr, so that a scheduler's journal can be searched; secrets are masked."""
 
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from types import TracebackType
+
+from kstock_batch.redaction import redacted, redacted_values
 
 _OWN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -22,7 +26,7 @@ class JsonLines(logging.Formatter):
         row |= {key: value for key, value in record.__dict__.items() if key not in _OWN}
         if record.exc_info:
             row["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(row, ensure_ascii=False, default=str)
+        return json.dumps(redacted_values(row), ensure_ascii=False, default=lambda value: redacted(str(value)))
 
 
 def configure(*, verbose: bool) -> None:
@@ -33,3 +37,8 @@ def configure(*, verbose: bool) -> None:
     ours.handlers = [handler]
     ours.setLevel(logging.INFO if verbose else logging.WARNING)
     ours.propagate = False
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """Show what ends the program, a mistake of ours, as Python does, but without secrets: a ``sys.excepthook``."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, at))))

@@ -13,18 +13,18 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kstock_batch.champion_pointer import ChampionPointer
 from kstock_batch.errors import ModelRefused, NoChampion
 from kstock_batch.files import disk_full_is_named, fsync, sha256, write_atomically
 
-_VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
+_VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _OF_ONE_RUN = ("version", "created_at", "run_id")  # all else follows from data, settings and the champion then
 _BUILDING, _PRUNED = ".building-", ".pruned-"
-_MAX_HISTORY = 20
 
 
 @dataclass(frozen=True)
@@ -49,52 +49,6 @@ class ModelVersion:
             "auc_day": blend["auc_day"],
             "brier_skill_pct": blend["brier_skill_pct"],
         }
-
-
-@dataclass(frozen=True)
-class ChampionPointer:
-    """What champion.json says.
-
-    Attributes
-    ----------
-    version : the one that serves
-    promoted_at : when that was decided
-    history : the versions it replaced, newest first; without those that were rolled back from
-    rolled_back_from : the version that served before, if this one came by a rollback
-    """
-
-    version: str
-    promoted_at: str
-    history: tuple[str, ...] = ()
-    rolled_back_from: str | None = None
-
-    @classmethod
-    def from_json(cls, text: str) -> "ChampionPointer":
-        """Return what ``as_json`` wrote; a file of before there was a history knows one predecessor."""
-        facts = json.loads(text)
-        previous = facts.get("previous")
-        history = facts.get("history", [previous] if previous else [])
-        back_from = facts.get("rolled_back_from")
-        return cls(str(facts["version"]), str(facts.get("promoted_at", "")), tuple(map(str, history)), back_from)
-
-    def as_json(self) -> str:
-        """Return it as the text of champion.json."""
-        return json.dumps(asdict(self) | {"previous": next(iter(self.history), None)}, indent=2)
-
-    def replaced_by(self, version: str, at: datetime) -> "ChampionPointer":
-        """Return the pointer after a promotion."""
-        if version == self.version:
-            return ChampionPointer(version, at.isoformat(), self.history)
-        older = [name for name in self.history if name not in (version, self.version)]
-        return ChampionPointer(version, at.isoformat(), (self.version, *older)[:_MAX_HISTORY])
-
-    def rolled_back_to(self, version: str, at: datetime) -> "ChampionPointer":
-        """Return the pointer after a rollback; a version that never served is placed by its age."""
-        if version in self.history:
-            older = self.history[self.history.index(version) + 1 :]
-        else:
-            older = tuple(name for name in self.history if name < version)
-        return ChampionPointer(version, at.isoformat(), older, rolled_back_from=self.version)
 
 
 class Registry:
@@ -151,19 +105,24 @@ class Registry:
         return found
 
     def _names(self) -> list[str]:
-        return sorted((path.name for path in self.folder.glob("*") if _VERSION.match(path.name)), reverse=True)
+        return sorted((path.name for path in self.folder.glob("*") if _VERSION.fullmatch(path.name)), reverse=True)
 
     def get(self, version: str) -> ModelVersion:
-        """Return one version; its name must be one, so that no path leads out of the models folder."""
+        """Return one version; its name must be one and its folder no link, so that nothing leads out of ours."""
         path = self.folder / version / "manifest.json"
-        if not _VERSION.match(version) or not path.is_file():
+        if not _VERSION.fullmatch(version) or not path.is_file():
             what = f"there is no model version {version!r} in {self.folder}"
             raise ModelRefused(what, fix=f"use one of {self._names()[:5]}")
+        if linked := next((part for part in (path.parent, path) if part.is_symlink()), None):
+            raise ModelRefused(f"{linked} is a link", fix="move what it points to here in its place, or retrain")
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if not (isinstance(manifest, dict) and {"fingerprint", "files", "members", "metrics"} <= manifest.keys()):
                 raise ValueError("it is no manifest")
-        except ValueError as error:
+            files = manifest["files"]
+            if not (isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())):
+                raise ValueError("its files have no digests")
+        except (ValueError, RecursionError) as error:
             raise ModelRefused(f"{path} is damaged: {error}", fix="promote another version, or retrain") from error
         return ModelVersion(version, path.parent, manifest)
 
@@ -178,7 +137,7 @@ class Registry:
             raise NoChampion(f"no model has been promoted in {self.folder}", fix="run `kstock-batch retrain`")
         try:
             return ChampionPointer.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             fix = "run `kstock-batch models promote VERSION`"
             raise ModelRefused(f"{path} is damaged: {error}", fix=fix) from error
 
@@ -262,19 +221,36 @@ class Registry:
     def _remove(self, prefix: str) -> None:
         """Delete hidden folders that are no version yet, or no longer."""
         for left in self.folder.glob(f"{prefix}*"):
+            if left.is_symlink():  # somebody else's: what it points to stays
+                left.unlink()
             shutil.rmtree(left, ignore_errors=True)
 
 
 def require_intact(version: ModelVersion) -> None:
-    """Raise unless the manifest is the one that was written, and every file has the digest it states."""
-    if version.manifest.get("manifest_digest") != _digest_without(version.manifest, "manifest_digest"):
+    """Raise unless the manifest is the one that was written, and every file has the digest it states.
+
+    Asked before any loader opens a file. It finds damage and what was swapped; whoever may write in the folder can
+    write a manifest that agrees with its files.
+    """
+    manifest, files = version.manifest, version.manifest["files"]
+    if manifest.get("manifest_digest") != _digest_without(manifest, "manifest_digest"):
         raise _damaged(version, "its manifest.json was changed")
-    for name, digest in version.manifest["files"].items():
-        path = version.folder / Path(name).name
+    if manifest.get("version") != version.version:
+        raise _damaged(version, f"its manifest.json is that of {manifest.get('version')!r}")
+    for name, digest in files.items():
+        path = version.folder / name
+        if path.name != name or path.is_symlink():
+            raise _damaged(version, f"{name!r} is no file of its folder")
         if not path.is_file():
             raise _damaged(version, f"{name} is missing")
         if (found := sha256(path)) != digest:
             raise _damaged(version, f"{name} has digest {found[:12]}…, its manifest says {digest[:12]}…")
+
+
+def require_stated(version: ModelVersion, *opened: str) -> None:
+    """Raise unless the files that a loader will open are among those that ``require_intact`` looked at."""
+    if unstated := sorted(set(opened) - version.manifest["files"].keys()):
+        raise _damaged(version, f"its manifest has no digest of {unstated}")
 
 
 def require_fingerprint(version: ModelVersion, fingerprint: str) -> None:

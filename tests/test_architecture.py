@@ -12,7 +12,7 @@ PACKAGE = Path(kstock_batch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOOR = {
-    "errors": -1,
+    **dict.fromkeys(("errors", "redaction"), -1),
     **dict.fromkeys(("settings", "logs", "files", "console"), 0),
     "market": 1,
     "bot": 1,
@@ -20,6 +20,7 @@ FLOOR = {
     "ingest": 3,
     "features": 3,
     "learners": 4,
+    "champion_pointer": 3,
     "registry": 4,
     "judging": 4,
     "champion": 5,

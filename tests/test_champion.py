@@ -1,5 +1,7 @@
 """What the champion says of a challenger's sessions: its folds' word before its night, its own after, or nothing."""
 
+import hashlib
+import json
 import logging
 from dataclasses import replace
 from datetime import date, datetime
@@ -8,9 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from factories import LAST, flip_byte
+from factories import LAST, edit_json, flip_byte
 from kstock_batch.champion import Champion
-from kstock_batch.errors import NoMemberScored
+from kstock_batch.errors import ModelRefused, NoMemberScored
+from kstock_batch.learners.members import MEMBER_NAMES, member_class
 from kstock_batch.market.contract import HORIZON
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.settings import Settings
@@ -99,6 +102,54 @@ def test_a_damaged_champion_is_no_champion_and_the_log_says_why(registry, rows, 
     (record,) = [r for r in caplog.records if r.name == "kstock_batch.training.champion"]
     assert record.getMessage().startswith("no champion to compare with: ")
     assert name in record.getMessage()
+
+
+# Nothing is loaded that was not found to be what was saved
+
+
+@pytest.mark.parametrize("name", ["lgbm.txt", "xgb.ubj", "lstm.safetensors", "judged.parquet", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "crafted", "missing"])
+def test_no_loader_opens_a_file_before_every_digest_was_found_right(registry, name, damage, monkeypatch):
+    path = registry.champion().folder / name
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "flipped":
+        flip_byte(path)
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"cos\nsystem\n(S'true'\ntR.")
+    opened = spied(monkeypatch)
+    with pytest.raises(ModelRefused):
+        Champion.load(registry.champion())
+    assert opened == []
+
+
+def test_a_member_whose_file_the_manifest_does_not_state_is_not_loaded(registry, monkeypatch):
+    def forge(manifest):
+        del manifest["files"]["xgb.ubj"]
+        facts = {name: value for name, value in manifest.items() if name != "manifest_digest"}
+        manifest["manifest_digest"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    edit_json(registry.champion().folder / "manifest.json", forge)
+    opened = spied(monkeypatch)
+    with pytest.raises(ModelRefused, match=r"has no digest of \['xgb\.ubj'\]"):
+        Champion.load(registry.champion())
+    assert opened == []
+
+
+def test_a_sound_champion_is_loaded_from_its_three_files(registry, monkeypatch):
+    opened = spied(monkeypatch)
+    Champion.load(registry.champion())
+    assert opened == ["lgbm.txt", "xgb.ubj", "lstm.safetensors"]
+
+
+def spied(monkeypatch) -> list[str]:
+    """Return the files that members' loaders open from now on."""
+    opened: list[str] = []
+    for member in map(member_class, MEMBER_NAMES):
+        load = member.load
+        monkeypatch.setattr(member, "load", lambda at, m=member, f=load: (opened.append(m.file_name), f(at))[1])
+    return opened
 
 
 # Libraries that are absent

@@ -325,6 +325,18 @@ def test_a_full_disk_is_named_and_changes_nothing(warehouse, tmp_path):
 # What other processes do to it
 
 
+@pytest.mark.parametrize(
+    "name", [".predictions.duckdb.building", ".predictions.duckdb.building.wal", "predictions.duckdb"]
+)
+def test_a_link_in_the_place_of_a_file_of_ours_is_replaced_and_not_followed(warehouse, target, tmp_path, name):
+    victim = tmp_path / "of somebody else"
+    victim.write_bytes(b"precious")
+    target.parent.mkdir()
+    (target.parent / name).symlink_to(victim)
+    publish_now(warehouse, target)
+    assert (victim.read_bytes(), target.is_symlink(), only_the_file(target)) == (b"precious", False, True)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

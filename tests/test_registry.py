@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 
 from factories import edit_json, flip_byte
 from kstock_batch.errors import DiskFull, ModelRefused, NoChampion
-from kstock_batch.registry import Registry, require_fingerprint, require_intact
+from kstock_batch.files import sha256
+from kstock_batch.registry import Registry, require_fingerprint, require_intact, require_stated
 
 NOON = datetime(2024, 6, 28, 3)
 FACTS = {
@@ -327,3 +329,110 @@ def test_a_version_is_whole_or_gone_while_it_is_deleted(registry, five, monkeypa
     assert registry.damaged() == {}
     prune(registry, 3)
     assert sorted(os.listdir(registry.folder)) == [*five[2:], "champion.json"]
+
+
+# Nothing leads out of the folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../{}", "./{}", "{}/", "{}/../{}", "{}\n", "{}\x00", " {}", "{}/manifest.json", "..", "~", "C:{}", "２{}"],
+)
+def test_a_name_that_is_nearly_a_versions_leads_nowhere(name, registry, version):
+    odd = name.replace("{}", version.version)
+    shutil.copytree(version.folder, registry.folder / f"{version.version}\n")  # what $ in a pattern would let pass
+    for ask in (registry.get, lambda odd: registry.promote(odd, at=NOON)):
+        with pytest.raises(ModelRefused, match="there is no model version"):
+            ask(odd)
+    edit_json(registry.folder / "champion.json", lambda pointer: pointer.update(version=odd, history=[odd]))
+    with pytest.raises(ModelRefused, match="there is no model version"):
+        registry.champion()
+    with pytest.raises(ModelRefused, match="there is no model version"):
+        roll_back(registry, odd + " ")
+
+
+def test_a_version_that_is_a_link_is_refused_wherever_it_is_named(registry, version, tmp_path):
+    outside = tmp_path / "outside"
+    os.rename(version.folder, outside)
+    version.folder.symlink_to(outside)
+    for ask in (registry.champion, lambda: registry.promote(version.version, at=NOON)):
+        with pytest.raises(ModelRefused, match=f"{version.version} is a link(.|\n)*move what it points to"):
+            ask()
+    assert registry.versions() == []
+    assert list(registry.damaged()) == [version.version]
+
+
+def test_a_linked_version_is_pruned_as_a_link_and_what_it_points_to_stays(registry, five, tmp_path):
+    outside = tmp_path / "outside"
+    os.rename(registry.folder / five[0], outside)
+    (registry.folder / five[0]).symlink_to(outside)
+    assert five[0] in prune(registry, 2)
+    assert sorted(os.listdir(outside)) == ["lgbm.txt", "manifest.json"]
+    assert sorted(os.listdir(registry.folder)) == [*five[3:], "champion.json"]
+
+
+@pytest.mark.parametrize("name", ["lgbm.txt", "manifest.json"])
+def test_a_file_of_a_version_that_is_a_link_is_refused(name, registry, version, tmp_path):
+    outside = tmp_path / "outside"
+    os.rename(version.folder / name, outside)
+    (version.folder / name).symlink_to(outside)
+    with pytest.raises(ModelRefused, match=r"manifest\.json is a link|'lgbm\.txt' is no file of its folder"):
+        require_intact(registry.champion())
+
+
+def resealed(version, change):
+    """Change a manifest as somebody would who knows how its digest is made."""
+
+    def forge(manifest):
+        change(manifest)
+        facts = {name: value for name, value in manifest.items() if name != "manifest_digest"}
+        manifest["manifest_digest"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    edit_json(version.folder / "manifest.json", forge)
+
+
+@pytest.mark.parametrize("name", ["../secret", "../../secret", "{}/secret", "/{}/secret", "..", ".", "", "a/b"])
+def test_a_file_that_a_manifest_names_outside_its_folder_is_not_opened(name, registry, version, tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("of somebody else", encoding="utf-8")
+    (registry.folder / "secret").write_text("of somebody else", encoding="utf-8")
+    named = name.replace("{}", str(tmp_path).strip("/"))
+    digest = sha256(tmp_path / "secret")
+    resealed(version, lambda manifest: manifest["files"].update({named: digest}))
+    opened = []
+    monkeypatch.setattr("kstock_batch.registry.sha256", lambda path: opened.append(path.name) or sha256(path))
+    with pytest.raises(ModelRefused, match=r"is no file of its folder|'?\.\.'? is missing"):
+        require_intact(registry.champion())
+    assert opened == ["lgbm.txt"]
+
+
+def test_a_file_whose_name_no_system_has_is_missing(registry, version):
+    resealed(version, lambda manifest: manifest["files"].update({"a\x00b": "0"}))
+    with pytest.raises(ModelRefused, match="is missing"):
+        require_intact(registry.champion())
+
+
+def test_the_manifest_of_another_version_is_refused(registry, version):
+    other = registry.add(NOON + timedelta(days=1), FACTS, write("tree"))
+    shutil.copy(other.folder / "manifest.json", version.folder / "manifest.json")
+    with pytest.raises(ModelRefused, match=rf"manifest\.json is that of '{other.version}'"):
+        require_intact(registry.champion())
+
+
+def test_a_file_to_be_loaded_must_have_a_digest(version):
+    require_stated(version, "lgbm.txt")
+    with pytest.raises(ModelRefused, match=r"its manifest has no digest of \['xgb\.ubj'\]"):
+        require_stated(version, "lgbm.txt", "xgb.ubj")
+
+
+@pytest.mark.parametrize("files", [[], ["lgbm.txt"], {"lgbm.txt": 7}, {"lgbm.txt": None}, "lgbm.txt", 7, None])
+def test_files_without_digests_are_no_manifest(files, registry, version):
+    resealed(version, lambda manifest: manifest.update(files=files))
+    with pytest.raises(ModelRefused, match=r"is damaged|has no digest of"):
+        require_stated(registry.champion(), "lgbm.txt")
+
+
+@pytest.mark.parametrize("name", ["champion.json", "{}/manifest.json"])
+def test_json_nested_too_deeply_is_damage_and_no_traceback(name, registry, version):
+    (registry.folder / name.replace("{}", version.version)).write_text("[" * 200_000)
+    with pytest.raises(ModelRefused, match="is damaged"):
+        registry.champion()

@@ -125,6 +125,18 @@ def test_once_closed_the_store_is_anybodys(settings):
         pass
 
 
+@pytest.mark.parametrize("opened", [Warehouse.open, Warehouse.read])
+def test_a_link_in_the_place_of_the_lock_is_not_followed(opened, settings, tmp_path):
+    Warehouse.open(settings).__exit__(None, None, None)
+    victim, lock = tmp_path / "of somebody else", settings.store.with_suffix(".lock")
+    victim.write_bytes(b"precious")
+    lock.unlink()
+    lock.symlink_to(victim)
+    with pytest.raises(StoreIncompatible, match=r"store\.duckdb cannot be written: .*store\.lock"):
+        opened(settings)
+    assert victim.read_bytes() == b"precious"
+
+
 def test_a_look_at_the_lock_does_not_turn_a_writer_away(settings):
     Warehouse.open(settings).__exit__(None, None, None)
     looking = os.open(settings.store.with_suffix(".lock"), os.O_RDONLY)

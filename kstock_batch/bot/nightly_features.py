@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from kstock_batch.bot.publication import FollowedFile
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import NoPublication
 
 _PROBE = "SELECT ticker FROM feature_latest WHERE as_of = $as_of LIMIT 1"
@@ -77,7 +78,7 @@ def _read(file: FollowedFile) -> NightlyFeatures:
     assert file.facts is not None  # asked only when one has just been attached
     as_of = file.facts.as_of
     names = [name for (name,) in file.rows(_COLUMNS, {}) if name not in _ROW_FACTS]
-    columns = ", ".join(["ticker", *('"' + name.replace('"', '""') + '"' for name in names)])
+    columns = ", ".join(["ticker", *map(quoted_name, names)])
     rows = file.rows(f"SELECT {columns} FROM feature_latest WHERE as_of = $as_of ORDER BY ticker", {"as_of": as_of})
     known = {
         row[0]: {name: float(row[n]) for n, name in enumerate(names, start=1) if row[n] is not None} for row in rows

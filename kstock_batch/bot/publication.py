@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.errors import NoPublication
 
 SCHEMA_VERSION = 2  # 2: degraded_why, which whoever acts on a row must know of
@@ -134,8 +135,7 @@ class FollowedFile:
             self._con = duckdb.connect(":memory:", config={"threads": 1})
         self._n_attached += 1
         old, new = self._attached, f"publication_{self._n_attached}"
-        quoted = str(self.path).replace("'", "''")
-        self._con.execute(f"ATTACH '{quoted}' AS {new} (READ_ONLY)")
+        self._con.execute(f"ATTACH {quoted_text(self.path)} AS {new} (READ_ONLY)")
         try:
             self._con.execute(f"USE {new}")
             facts, calendar = self._ask()

@@ -16,5 +16,7 @@ def main() -> None:
     for name, value in _LIBRARY_THREADS.items():
         os.environ.setdefault(name, value)
     from kstock_batch.cli.app import cli
+    from kstock_batch.logs import show_traceback
 
+    sys.excepthook = show_traceback
     cli()

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from kstock_batch import __version__, logs
+from kstock_batch import __version__, console, logs
 from kstock_batch.errors import KStockError
 from kstock_batch.settings import Settings
 
@@ -18,7 +18,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except KStockError as error:
-            click.echo(f"error: {error}", err=True)
+            console.note(f"error: {error}")
             ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -183,7 +183,7 @@ def write_lstm_file(settings: Settings, version: str | None, out: Path | None, a
     from kstock_batch.errors import ModelRefused
     from kstock_batch.learners.lstm import LstmMember
     from kstock_batch.learners.lstm_checkpoint import FILE_NAME, write_checkpoint
-    from kstock_batch.registry import Registry, require_intact
+    from kstock_batch.registry import Registry, require_intact, require_stated
 
     registry = Registry(settings.models)
     chosen = registry.get(version) if version else registry.champion()
@@ -191,6 +191,7 @@ def write_lstm_file(settings: Settings, version: str | None, out: Path | None, a
     if "lstm" not in chosen.manifest["members"]:
         raise ModelRefused(f"{chosen.version} was trained without an LSTM", fix="name another VERSION, or retrain")
     require_intact(chosen)
+    require_stated(chosen, LstmMember.file_name)
     write_checkpoint(LstmMember.load(chosen.folder), path)
     if as_json:
         console.document({"version": chosen.version, "file": path.resolve()})

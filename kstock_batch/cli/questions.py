@@ -1,19 +1,24 @@
 """Commands that answer questions: from the published file, without the store's lock, unless the store is asked for."""
 
+import os
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import ConfigError
+from kstock_batch.errors import ConfigError, KStockError
+from kstock_batch.files import remove_unfinished
 from kstock_batch.settings import Settings
 
 SHOWN = ("rank", "ticker", "name", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
 SHOWN_ROWS = 1000
+WRITTEN_ROWS = 1_000_000  # of CSV, JSON and Parquet: a join gone wrong must not fill a disk, nor a pipe for hours
+TIMEOUT_S = 60
 FORMATS = ("table", "csv", "json", "parquet")
 HEADERS = {"probability": "prob"}  # a table of 80 columns has no room for the long word
 
@@ -65,7 +70,16 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the answer to; Parquet needs one.")
 @click.option("--store", is_flag=True, help="Ask the private store, which no writer can open meanwhile.")
-@click.option("--limit", type=click.IntRange(1), help=f"Rows at most.  [default: {SHOWN_ROWS} in a table, else all]")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"Rows at most.  [default: {SHOWN_ROWS} in a table, else {WRITTEN_ROWS}]"
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86_400),
+    default=TIMEOUT_S,
+    show_default=True,
+    help="Seconds at most, until the last row is written; then exit code 21.",
+)
 @as_json
 @click.pass_obj
 def sql(
@@ -75,6 +89,7 @@ def sql(
     out: Path | None,
     store: bool,
     limit: int | None,
+    timeout: int,
     as_json: bool,
 ) -> None:
     """Ask the published file, or the store, a question in SQL, read-only.
@@ -94,9 +109,10 @@ def sql(
     from kstock_batch.serving.outside import file_outside
 
     form = _form(form, as_json, out)
-    shown = limit or (SHOWN_ROWS if form == "table" else None)
+    most = limit or (SHOWN_ROWS if form == "table" else WRITTEN_ROWS)
     place = file_outside(settings, out) if out else nullcontext()
-    with place, asked(settings, statement, of_store=store, limit=shown) as answer:
+    limits: dict[str, Any] = {"limit": most, "seconds": timeout, "end_process": _end_process}
+    with place, asked(settings, statement, of_store=store, **limits) as answer:
         if out:
             write_answer(answer, form, out)
         elif form == "table":
@@ -104,12 +120,24 @@ def sql(
         else:
             for piece in TEXTS[form](answer):
                 console.text(piece)
-    more = f", cut at --limit {shown}" if answer.is_cut else ""
-    told = f"{answer.n_rows:,} rows from {answer.path}{more}"
+    told = f"{answer.n_rows:,} rows from {answer.path}"
+    if answer.is_cut:
+        told += f", cut at --limit {most}"
+        if form != "table" and not limit:  # nobody asked for a part
+            console.note(f"warning: there are more than {most:,} rows; --limit says how many are wanted")
     if form == "table" or out:
         console.result(f"{told}, written to {out}" if out else told)
     else:
         console.note(told)  # stdout is the document's
+
+
+def _end_process(error: KStockError) -> None:
+    """End this process at once, as nothing in it listens: while it lives, it may hold the store's lock."""
+    remove_unfinished()
+    told = Thread(target=console.note, args=(f"error: {error}",), daemon=True)
+    told.start()
+    told.join(1)  # a pipe that nobody reads does not keep us either
+    os._exit(error.exit_code)
 
 
 def _form(given: str | None, as_json: bool, out: Path | None) -> str:

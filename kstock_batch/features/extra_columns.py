@@ -5,6 +5,7 @@ from itertools import groupby
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.console import Advance
 from kstock_batch.features.block import Recipe
 from kstock_batch.features.extra import Extras, digest_of, require_sound, with_extras
@@ -30,11 +31,11 @@ def sync_columns(warehouse: Warehouse, extras: Extras, run: Run) -> None:
     columns = _columns(con)
     with warehouse.transaction():
         for name in sorted(noted.keys() - wanted.keys()):
-            con.execute(f'ALTER TABLE feature_daily DROP COLUMN IF EXISTS "{name}"')
+            con.execute(f"ALTER TABLE feature_daily DROP COLUMN IF EXISTS {quoted_name(name)}")
             con.execute("DELETE FROM extra_feature WHERE name = $name", {"name": name})
         for name in sorted(wanted):
             if name not in columns:
-                con.execute(f'ALTER TABLE feature_daily ADD COLUMN "{name}" FLOAT')
+                con.execute(f"ALTER TABLE feature_daily ADD COLUMN {quoted_name(name)} FLOAT")
             if noted.get(name) != wanted[name]:
                 _note(con, name, wanted[name], BEFORE_ALL, run)
 
@@ -64,7 +65,8 @@ def _fill(con: duckdb.DuckDBPyConnection, extras: Extras, block: Block, recipe: 
     span = {"start": block.start, "end": block.end}
     keys = con.sql("SELECT ticker, as_of FROM feature_daily WHERE as_of BETWEEN $start AND $end", params=span).pl()
     filled = with_extras(con, keys, series, block, extras, EVERYTHING)
-    values = ", ".join(f'"{extra.name}" = filled."{extra.name}"' for extra in extras)
+    names = [quoted_name(extra.name) for extra in extras]
+    values = ", ".join(f"{name} = filled.{name}" for name in names)
     con.register("filled", filled)
     try:
         con.execute(

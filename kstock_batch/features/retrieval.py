@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import ConfigError, SourceError
 from kstock_batch.features.sessions import read_sessions
 from kstock_batch.market.contract import FEATURE_NAMES
@@ -87,7 +88,7 @@ def read_spine(path: Path) -> pl.DataFrame:
 
 def _rows(con: duckdb.DuckDBPyConnection, wanted: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """Return spine_row, feature_as_of and the columns, for the (ticker, session) that have a row."""
-    columns = ", ".join(f"f.{name}" for name in names)
+    columns = ", ".join(f"f.{quoted_name(name)}" for name in names)
     con.register("wanted", wanted)
     try:
         rows: pl.DataFrame = con.sql(

@@ -64,16 +64,16 @@ def _history(settings: Settings) -> _History:
             runs = Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
             return _History(runs, newest_verdict(warehouse.con, date.max))
     except KStockError:
-        runs = _published(settings, "reports/last_runs", "$n", str(LAST_RUNS))
-        verdicts = _published(settings, "judging/newest_drift", "$as_of", f"DATE '{date.max}'")
+        runs = _published(settings, "reports/last_runs", n=LAST_RUNS)
+        verdicts = _published(settings, "judging/newest_drift", as_of=date.max)
         return _History(runs, verdict_of(verdicts[0]) if verdicts else None)
 
 
-def _published(settings: Settings, name: str, param: str, value: str) -> list[dict[str, Any]]:
+def _published(settings: Settings, name: str, **params: Any) -> list[dict[str, Any]]:
     """Return the rows of a statement whose tables the publication has too; none if it cannot say."""
-    statement = Query.load(name).text.replace(param, value)
+    statement = Query.load(name).text
     try:
-        with asked(settings, statement, of_store=False, limit=LAST_RUNS) as answer:
+        with asked(settings, statement, of_store=False, limit=LAST_RUNS, params=params) as answer:
             return list(answer.rows())
     except KStockError:
         return []

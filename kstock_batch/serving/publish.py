@@ -20,6 +20,7 @@ from typing import Any
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.errors import DataNotReady, PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
 from kstock_batch.serving.standalone import attached, drop_foreign_log, log_of, remove
@@ -41,10 +42,10 @@ VERIFY_SECONDS = 300
 _VERIFIER = """
 import json, sys
 import duckdb
-path, statement, digest = json.load(sys.stdin)
+attach, statement, digest = json.load(sys.stdin)
 con = duckdb.connect(":memory:")
 con.execute("SET enable_progress_bar = false")  # python -c counts as a person at a prompt: after 2 s one would be drawn
-con.execute("ATTACH '" + path.replace("'", "''") + "' AS published (READ_ONLY)")
+con.execute(attach)
 con.execute("USE published")
 json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
 """
@@ -139,7 +140,8 @@ def _require_standalone(temp: Path) -> None:
 
 def _verify(temp: Path, publication: Publication) -> None:
     """Have a fresh process look for faults in ``temp``."""
-    order = json.dumps([str(temp), Query.load("serve/verify").text, publication.digest])
+    attach = f"ATTACH {quoted_text(temp)} AS published (READ_ONLY)"
+    order = json.dumps([attach, Query.load("serve/verify").text, publication.digest])
     command = [sys.executable, "-P", "-c", _VERIFIER]  # -P: a file called duckdb.py in this folder is not meant
     try:
         done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)

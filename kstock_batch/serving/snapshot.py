@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import ConfigError, DataNotReady, PublicationRefused
 from kstock_batch.files import rename_into_place
 from kstock_batch.market.contract import fingerprint
@@ -87,7 +88,7 @@ def _install_catalogue(con: duckdb.DuckDBPyConnection) -> None:
     try:
         install_catalogue(con)
     finally:
-        con.execute(f"USE {store}")
+        con.execute(f"USE {quoted_name(store)}")
 
 
 def _verify(temp: Path, n_rows: int) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_text
+
 log = logging.getLogger(__name__)
 
 # Readable by DuckDB 1.4 and later: 1.4 is the last that runs on Python 3.9, which the bot may still use.
@@ -16,9 +18,8 @@ STORAGE_VERSION = "v1.4.0"
 @contextmanager
 def attached(con: duckdb.DuckDBPyConnection, path: Path, name: str) -> Iterator[None]:
     """Attach a new database as ``name`` for the duration of the block."""
-    quoted = str(path).replace("'", "''")
     # READ_WRITE is said because a store opened for reading would open the new file for reading too.
-    con.execute(f"ATTACH '{quoted}' AS {name} (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}')")
+    con.execute(f"ATTACH {quoted_text(path)} AS {name} (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}')")
     try:
         yield
     finally:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_name, quoted_text
 from kstock_batch.market.contract import FEATURES
 from kstock_batch.store.queries import Query, sql_folder
 
 _COMMENTS = Path(__file__).with_name("comments.toml")
+_DROPPED = {"VIEW": "VIEW", "MACRO TABLE": "MACRO TABLE"}  # what is read from a store is no part of a statement
 _MAKERS = ("views/{}", "serve/view_{}", "serve/{}", "snapshot/{}")  # statements a relation can have been made from
 
 
@@ -34,7 +36,7 @@ def install_catalogue(con: duckdb.DuckDBPyConnection) -> None:
         return
     con.execute("BEGIN TRANSACTION")
     for kind, name, _ in stored:
-        con.execute(f"DROP {kind} IF EXISTS {name}")
+        con.execute(f"DROP {_DROPPED[kind]} IF EXISTS {quoted_name(name)}")
     con.execute("DELETE FROM catalogue")
     for query in queries:
         con.execute(_definition(query))
@@ -59,9 +61,9 @@ def write_comments(con: duckdb.DuckDBPyConnection, database: str | None = None) 
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = $database AND NOT internal", where
     ).fetchall()
     for kind, name in relations:
-        _comment(con, f"{kind} {place}.{name}", relation_meaning(name))
+        _comment(con, f"{kind} {place}.{quoted_name(name)}", relation_meaning(name))
     for relation, name in columns:
-        _comment(con, f'COLUMN {place}.{relation}."{name}"', column_meaning(relation, name))
+        _comment(con, f"COLUMN {place}.{quoted_name(relation)}.{quoted_name(name)}", column_meaning(relation, name))
 
 
 def relation_meaning(relation: str) -> str | None:
@@ -119,8 +121,7 @@ def _digest(queries: list[Query], columns: list[tuple[str, str]]) -> str:
 
 def _comment(con: duckdb.DuckDBPyConnection, what: str, meaning: str | None) -> None:
     if meaning is not None:
-        quoted = meaning.replace("'", "''")
-        con.execute(f"COMMENT ON {what} IS '{quoted}'")
+        con.execute(f"COMMENT ON {what} IS {quoted_text(meaning)}")
 
 
 def _makers(relation: str) -> Iterator[Query]:

@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import duckdb
 
+from kstock_batch.redaction import redacted
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
@@ -97,8 +98,8 @@ def _close(run: Run, status: str, error: str | None) -> None:
             "status": status,
             "as_of": run.as_of,
             "seconds": run.seconds,
-            "summary": run.summary,
-            "error": error,
+            "summary": run.summary and redacted(run.summary),
+            "error": error and redacted(error),
             "run_id": run.run_id,
         },
     )

@@ -1,7 +1,8 @@
 """The writer's lock: a file of our own beside the store, held with flock, that says who holds it.
 
 DuckDB's own lock is a per-process POSIX lock that vanishes when this process opens and closes the file a second
-time. This one goes with its process, whatever ends it.
+time. This one goes with its process, whatever ends it. A link in its place is not followed: what is emptied and written
+to must be a file of this folder.
 """
 
 import fcntl
@@ -32,7 +33,7 @@ def lock_holder(path: Path) -> str | None:
 
 def share_lock(path: Path) -> int:
     """Keep writers waiting while the store is read: DuckDB would turn them away at once."""
-    fd = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -45,7 +46,7 @@ def share_lock(path: Path) -> int:
 
 def take_lock(path: Path) -> int:
     """Keep every other writer out until the returned descriptor is released."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         _lock_patiently(fd, path)
         os.ftruncate(fd, 0)
