@@ -40,6 +40,7 @@ import json, sys
 import duckdb
 path, statement, digest = json.load(sys.stdin)
 con = duckdb.connect(":memory:")
+con.execute("SET enable_progress_bar = false")  # in `python -c` DuckDB draws it on stdout after two seconds
 con.execute("ATTACH '" + path.replace("'", "''") + "' AS published (READ_ONLY)")
 con.execute("USE published")
 json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
