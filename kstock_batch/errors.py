@@ -111,3 +111,9 @@ class PublicationRefused(KStockError):
     """The serving file could not be built, or is not what it must be."""
 
     exit_code = 16
+
+
+class TargetFailed(KStockError):
+    """The night is published, but a second target does not hold it."""
+
+    exit_code = 17

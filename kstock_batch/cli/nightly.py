@@ -39,3 +39,6 @@ def score(settings: Settings, as_of: date | None, since: date | None, force: boo
     else:
         console.result(f"{night.summary} in {run.seconds:.1f} s")
         console.result(f"published {settings.published.resolve()}")
+        for delivery in night.targets.done:
+            console.result(f"{delivery.target}: {delivery.place}" + ("" if delivery.n_written else ", as it was"))
+    night.targets.require_all()  # last: the night itself is done, published and told

@@ -12,6 +12,7 @@ from kstock_batch.market.sessions import Sessions
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.publish import publish
 from kstock_batch.serving.score import Scored, score_session
+from kstock_batch.serving.targets.delivery import Deliveries, deliver
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
@@ -26,6 +27,7 @@ class Night:
     model_version: str
     scored: list[Scored]
     n_published: int
+    targets: Deliveries
     warnings: list[str]
     summary: str
 
@@ -37,6 +39,7 @@ class Night:
             "model_version": self.model_version,
             "sessions": sessions,
             "n_published": self.n_published,
+            "targets": self.targets.rows(),
             "warnings": self.warnings,
             "summary": self.summary,
         }
@@ -66,16 +69,18 @@ def score_nights(
             model_card=_card(_version_of_newest(warehouse, settings, champion.version)),
         )
         stage.n_rows = publication.n_predictions
+    targets = deliver(settings, run)
     return Night(
         as_of=newest,
         model_version=champion.version.version,
         scored=scored,
         n_published=publication.n_predictions,
+        targets=targets,
         warnings=[
             *([champion.warning] if champion.warning else []),
             *(_warning(s, a) for s in scored[-1:] for a in s.audits if a.n_offending),
         ],
-        summary=_summary(scored, newest, champion.version.version),
+        summary=_summary(scored, newest, champion.version.version) + targets.told(),
     )
 
 
