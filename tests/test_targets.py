@@ -20,6 +20,7 @@ import pytest
 from factories import asked_json, done, fill_disk, run, sentence, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.errors import DiskFull, TargetFailed
+from kstock_batch.serving.targets import content as content_of_targets
 from kstock_batch.serving.targets import postgres
 from kstock_batch.serving.targets.content import KEYS, Content, published_content
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
@@ -171,14 +172,12 @@ def by_key(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return sorted(rows, key=repr)
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_a_target_holds_what_the_serving_file_holds_to_the_bit(relation, place, published):
-    if place.target == "parquet" and relation not in KEYS:
-        return  # files have no views
+def test_a_target_holds_what_the_serving_file_holds_to_the_bit(place, published):
     assert place.write(published)
-    told = as_told(relation, published, as_text=place.target == "sqlite")
-    assert told
-    assert by_key(place.rows(relation)) == by_key(told)
+    for relation in KEYS if place.target == "parquet" else RELATIONS:  # files have no views
+        told = as_told(relation, published, as_text=place.target == "sqlite")
+        assert told
+        assert by_key(place.rows(relation)) == by_key(told), relation
 
 
 def test_names_are_korean_and_what_is_absent_is_null(place, published):
@@ -195,18 +194,34 @@ def test_names_are_korean_and_what_is_absent_is_null(place, published):
 
 def test_a_column_that_the_serving_file_gains_reaches_every_target(place, published, tmp_path):
     place.write(published)
-    changed = tmp_path / "changed.duckdb"
-    changed.write_bytes(published.read_bytes())
-    with duckdb.connect(str(changed)) as con:
-        con.execute("ALTER TABLE prediction ADD COLUMN is_degraded BOOLEAN DEFAULT true")
-        con.execute("ALTER TABLE prediction ADD COLUMN reasons VARCHAR[] DEFAULT ['늦음']")
-        con.execute("ALTER TABLE publication ADD COLUMN is_degraded BOOLEAN DEFAULT true")
-    assert place.write(changed)
-    assert not place.write(changed)
+    wider = changed(
+        published,
+        tmp_path,
+        "ALTER TABLE prediction ADD COLUMN is_degraded BOOLEAN DEFAULT true",
+        "ALTER TABLE prediction ADD COLUMN reasons VARCHAR[] DEFAULT ['늦음']",
+        "ALTER TABLE publication ADD COLUMN is_degraded BOOLEAN DEFAULT true",
+    )
+    assert place.write(wider)
+    assert not place.write(wider)
     degraded = {row[-2] for row in place.rows("prediction")}
     assert degraded == {1 if place.target == "sqlite" else True}
     assert {row[-1] for row in place.rows("publication")} == degraded
     assert len(place.rows("prediction")) == 5
+
+
+def test_a_view_that_a_new_version_defines_otherwise_reaches_every_target_that_has_views(
+    place, published, tmp_path, monkeypatch
+):
+    place.write(published)
+    if place.target == "parquet":
+        return
+    as_it_is = content_of_targets.portable_view
+    other = {"latest": "SELECT ticker FROM prediction"}
+    monkeypatch.setattr(content_of_targets, "portable_view", lambda view: other.get(view) or as_it_is(view))
+    monkeypatch.setattr(f"kstock_batch.serving.targets.{place.target}.portable_view", content_of_targets.portable_view)
+    assert place.write(published)
+    assert len(place.rows("latest")) == 5
+    assert {len(row) for row in place.rows("latest")} == {1}
 
 
 def test_a_target_that_already_holds_the_content_is_left_alone(place, published):
@@ -216,19 +231,29 @@ def test_a_target_that_already_holds_the_content_is_left_alone(place, published)
     assert everything_of(place) == before
 
 
-def test_publishing_the_same_rows_again_is_no_news_but_any_other_value_is(place, warehouse, tmp_path):
-    target = Settings(root=tmp_path).published
-    assert place.write(target)
-    publish_now(warehouse, target, "another-run")
-    assert not place.write(target)
-    warehouse.con.execute("UPDATE raw_listing SET name = '새이름' WHERE ticker = $t", {"t": HYNIX})
-    publish_now(warehouse, target)
-    assert place.write(target)
-    warehouse.con.execute("DELETE FROM raw_calendar WHERE session = (SELECT max(session) FROM raw_calendar)")
-    publish_now(warehouse, target)
-    assert place.write(target)
+def test_publishing_the_same_rows_again_is_no_news_but_any_other_value_is(place, published, tmp_path):
+    assert place.write(published)
+    again = "UPDATE publication SET run_id = 'another-run', published_at = published_at + INTERVAL 1 DAY"
+    assert not place.write(changed(published, tmp_path, again))
+    renamed = f"UPDATE prediction SET name = '새이름' WHERE ticker = '{HYNIX}'"
+    assert place.write(changed(published, tmp_path, again, renamed))
+    shorter = "DELETE FROM calendar WHERE session = (SELECT max(session) FROM calendar)"
+    assert place.write(changed(published, tmp_path, again, renamed, shorter))
+    assert place.write(changed(published, tmp_path, again, renamed, shorter, "UPDATE model_card SET value = '0'"))
     assert "새이름" in str(place.rows("prediction"))
+    assert "another-run" in str(place.rows("publication"))
     assert len(place.rows("calendar")) == 3
+    assert {value for _, value in place.rows("model_card")} == {"0"}
+
+
+def changed(published: Path, folder: Path, *statements: str) -> Path:
+    """Return a copy of the serving file in which something is otherwise."""
+    copy = folder / "changed.duckdb"
+    copy.write_bytes(published.read_bytes())
+    with duckdb.connect(str(copy)) as con:
+        for statement in statements:
+            con.execute(statement)
+    return copy
 
 
 def everything_of(place: Place) -> object:
@@ -414,11 +439,7 @@ def test_the_generation_before_stays_for_whoever_reads_it_and_older_ones_go(publ
         generations.append((place.parquet / "current").resolve())
     assert sorted(path for path in place.parquet.iterdir() if not path.is_symlink()) == sorted(generations)
     (place.parquet / "notes").mkdir()  # whatever else lies there is not ours to remove
-    third = tmp_path / "third.duckdb"
-    third.write_bytes(published.read_bytes())
-    with duckdb.connect(str(third)) as con:
-        con.execute("UPDATE prediction SET name = '다른이름'")
-    place.write(third)
+    place.write(changed(published, tmp_path, "UPDATE prediction SET name = '다른이름'"))
     assert not generations[0].exists()
     assert generations[1].exists()
     assert (place.parquet / "notes").exists()
@@ -440,7 +461,7 @@ def test_everyone_may_read_the_parquet_files_whatever_the_umask(published, tmp_p
     finally:
         os.umask(before)
     generation = (place.parquet / "current").resolve()
-    assert stat.S_IMODE(generation.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (place.parquet, generation)} == {0o755}
     assert {stat.S_IMODE(path.stat().st_mode) for path in generation.iterdir()} == {0o644}
 
 
@@ -451,12 +472,8 @@ def test_only_sessions_that_differ_are_written_to_the_database(pg, published, lo
     place = Place("postgres", tmp_path, pg)
     place.write(longer)
     written = dict(pg.ask("SELECT as_of, min(xmin::text) FROM kstock.prediction GROUP BY as_of"))
-    changed = tmp_path / "changed.duckdb"
-    changed.write_bytes(longer.read_bytes())
-    with duckdb.connect(str(changed)) as con:
-        con.execute("UPDATE prediction SET name = '다른이름' WHERE as_of = $day", {"day": TUESDAY})
-        con.execute("DELETE FROM prediction WHERE as_of = $day", {"day": THURSDAY})
-    assert place.write(changed)
+    renamed = f"UPDATE prediction SET name = '다른이름' WHERE as_of = '{TUESDAY}'"
+    assert place.write(changed(longer, tmp_path, renamed, f"DELETE FROM prediction WHERE as_of = '{THURSDAY}'"))
     now = dict(pg.ask("SELECT as_of, min(xmin::text) FROM kstock.prediction GROUP BY as_of"))
     assert now.keys() == {MONDAY, TUESDAY}
     assert now[MONDAY] == written[MONDAY]
@@ -531,13 +548,10 @@ def test_a_view_of_the_users_own_is_not_dropped_with_our_tables(pg, published, t
     place = Place("postgres", tmp_path, pg)
     place.write(published)
     pg.do("CREATE VIEW public.mine AS SELECT ticker FROM kstock.prediction")
-    changed = tmp_path / "changed.duckdb"
-    changed.write_bytes(published.read_bytes())
-    with duckdb.connect(str(changed)) as con:
-        con.execute("ALTER TABLE prediction ADD COLUMN is_degraded BOOLEAN DEFAULT true")
+    wider = changed(published, tmp_path, "ALTER TABLE prediction ADD COLUMN is_degraded BOOLEAN DEFAULT true")
     try:
         with pytest.raises(TargetFailed, match="because other objects depend on it"):
-            place.write(changed)
+            place.write(wider)
         assert len(pg.ask("SELECT ticker FROM public.mine")) == 5
     finally:
         pg.do("DROP VIEW public.mine")
@@ -608,7 +622,7 @@ def test_a_wrong_password_is_said_and_never_shown(pg, published):
     assert 'password authentication failed for user "night"' in str(refused.value)
     assert f"127.0.0.1:{pg.port}/postgres" in str(refused.value)
     assert leaks(str(refused.value), "hunter2") == []
-    assert refused.value.__suppress_context__
+    assert (refused.value.__cause__, refused.value.__suppress_context__) == (None, True)
 
 
 def test_words_of_the_driver_that_hold_the_password_are_withheld():
@@ -654,6 +668,21 @@ def test_a_serving_file_that_cannot_be_read_fails_every_target(warehouse, tmp_pa
         deliveries.require_all()
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_serving_file_that_breaks_while_it_is_read_fails_the_target_and_not_the_night(
+    target, warehouse, request, monkeypatch
+):
+    def broken(*_: object, **__: object) -> Iterator[duckdb.DuckDBPyRelation]:
+        raise duckdb.IOException("a block is damaged")
+
+    monkeypatch.setattr(Content, "pieces", broken)
+    monkeypatch.setattr(Content, "n_rows", broken)
+    uri = request.getfixturevalue("pg").uri if target == "postgres" else None
+    told = str(deliver_now(warehouse, target, uri=uri).failed[target])
+    assert "a block is damaged" in told
+    assert "cannot be" in told
+
+
 def test_a_server_that_is_down_is_named(pg, warehouse):
     pg.stop()
     try:
@@ -676,8 +705,8 @@ def test_a_missing_driver_is_one_sentence(warehouse, monkeypatch):
     )
 
 
-def test_without_targets_nothing_is_read_or_written(warehouse, tmp_path):
-    Settings(root=tmp_path).published.unlink()
+def test_without_targets_nothing_is_read_or_written(warehouse, monkeypatch):
+    monkeypatch.setattr("kstock_batch.serving.targets.delivery.published_content", lambda *_, **__: pytest.fail("read"))
     assert deliver_now(warehouse) == Deliveries()
     assert warehouse.con.execute("SELECT count(*) FROM run_stage").fetchall() == [(0,)]
 

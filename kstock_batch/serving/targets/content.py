@@ -35,12 +35,14 @@ class Content:
     ----------
     columns : of each relation, in order
     sessions : each predicted session's digest
-    digest : of everything but when and by which run it was published, so that publishing again is no news
+    layout : digest of the columns and views
+    digest : of the layout and of every value but when and by which run it was published: publishing again is no news
     """
 
     con: duckdb.DuckDBPyConnection
     columns: Mapping[str, Columns]
     sessions: Mapping[date, str]
+    layout: str
     digest: str
 
     def n_rows(self, relation: str) -> int:
@@ -89,6 +91,13 @@ def quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
 
+def unreadable(published: Path, error: duckdb.Error) -> TargetFailed:
+    """Return the error for a serving file that broke after it was published."""
+    return TargetFailed(
+        f"{published} cannot be read: {str(error).splitlines()[0]}", fix="run `kstock-batch score` to publish anew"
+    )
+
+
 def _content(con: duckdb.DuckDBPyConnection, published: Path) -> Content:
     path = str(published).replace("'", "''")
     try:
@@ -98,11 +107,13 @@ def _content(con: duckdb.DuckDBPyConnection, published: Path) -> Content:
         sessions = dict(Query.load("targets/session_digest").frame(con).iter_rows())
         facts = Query.load("targets/fact_digest").frame(con).rows()
     except duckdb.Error as error:
-        raise TargetFailed(
-            f"{published} cannot be read: {str(error).splitlines()[0]}", fix="run `kstock-batch score` to publish anew"
-        ) from error
-    told = json.dumps([LAYOUT, columns, [*sessions.items()], facts], default=str)
-    return Content(con, columns, sessions, hashlib.sha256(told.encode()).hexdigest())
+        raise unreadable(published, error) from error
+    layout = _digest([LAYOUT, columns, [portable_view(view) for view in VIEWS]])
+    return Content(con, columns, sessions, layout=layout, digest=_digest([layout, [*sessions.items()], facts]))
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
 
 
 def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> Columns:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
+
 from kstock_batch.errors import KStockError, TargetFailed
-from kstock_batch.serving.targets.content import Content, published_content
+from kstock_batch.serving.targets.content import Content, published_content, unreadable
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 
@@ -59,15 +61,22 @@ def deliver(settings: Settings, run: Run, environ: Mapping[str, str] = os.enviro
         with published_content(settings.published, threads=settings.threads) as content:
             for name in settings.targets:
                 try:
-                    with run.stage(f"target {name}") as stage:
-                        place, is_new = _write(name, content, settings, environ)
-                        stage.n_rows = content.n_rows("prediction") if is_new else 0
-                    deliveries.done.append(Delivery(name, place, stage.n_rows))
+                    deliveries.done.append(_delivered(name, content, settings, run, environ=environ))
                 except KStockError as error:
                     deliveries.failed[name] = error
     except TargetFailed as error:
         deliveries.failed.update(dict.fromkeys(settings.targets, error))
     return deliveries
+
+
+def _delivered(name: str, content: Content, settings: Settings, run: Run, *, environ: Mapping[str, str]) -> Delivery:
+    with run.stage(f"target {name}") as stage:
+        try:
+            place, is_new = _write(name, content, settings, environ)
+            stage.n_rows = content.n_rows("prediction") if is_new else 0
+        except duckdb.Error as error:
+            raise unreadable(settings.published, error) from error
+    return Delivery(name, place, stage.n_rows)
 
 
 def _write(name: str, content: Content, settings: Settings, environ: Mapping[str, str]) -> tuple[str, bool]:

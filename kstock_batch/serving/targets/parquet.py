@@ -35,6 +35,8 @@ def write_parquet(content: Content, folder: Path) -> bool:
             for relation in KEYS:
                 _write(content, relation, temp / f"{relation}.parquet")
             _verify(content, temp)
+            for place in (folder, temp):
+                place.chmod(0o755)  # whatever the umask: the reader may run as another user
             shutil.rmtree(generation, ignore_errors=True)  # of these rows once before; whole or not
             rename_into_place(temp, generation)
         except BaseException:
@@ -61,7 +63,6 @@ def _write(content: Content, relation: str, path: Path) -> None:
 def _verify(content: Content, folder: Path) -> None:
     found = {relation: pq.read_metadata(folder / f"{relation}.parquet").num_rows for relation in KEYS}
     require_all(folder, {relation: content.n_rows(relation) for relation in KEYS}, found)
-    folder.chmod(0o755)
 
 
 def _point(link: Path, generation: Path) -> None:

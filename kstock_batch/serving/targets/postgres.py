@@ -1,8 +1,8 @@
 """The PostgreSQL target: tables and views in the schema ``kstock``, brought up to date in one transaction over ADBC.
 
 Sessions whose rows are other than those in the database are deleted and copied in anew: a reader sees what was before
-the commit or what is after it, waits for nothing, and rights that were granted on the tables stay. Tables are made
-anew only if their columns are others.
+the commit or what is after it, waits for nothing, and rights that were granted on the tables stay. Only if a version
+of this program brings other columns or views are they made anew, without those rights.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,20 +21,24 @@ _KINDS = {
     **{"DOUBLE": "double precision", "FLOAT": "real"},
     **{"SMALLINT": "smallint", "INTEGER": "integer", "BIGINT": "bigint"},
 }  # everything else is text
-_OF_OURS = {"content": "digest text NOT NULL", "session_digest": "as_of date PRIMARY KEY, digest text NOT NULL"}
+_OF_OURS = {
+    "content": "layout text NOT NULL, digest text NOT NULL",
+    "session_digest": "as_of date PRIMARY KEY, digest text NOT NULL",
+}
 
 
 def write_postgres(content: Content, server: Server) -> bool:
     """Make the schema hold the content and return whether it did not before."""
     with _connected(server) as con, con.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-        if _rows(cursor, f"SELECT to_regclass('{SCHEMA}.content') IS NOT NULL") == [(True,)]:
-            if _rows(cursor, f"SELECT digest FROM {SCHEMA}.content") == [(content.digest,)]:
-                return False
-            if _columns_in(cursor) != _columns_of(content):
-                _drop(cursor)
-                _create(cursor, content)
-        else:
+        is_ours = _rows(cursor, f"SELECT to_regclass('{SCHEMA}.content') IS NOT NULL") == [(True,)]
+        held = _rows(cursor, f"SELECT layout, digest FROM {SCHEMA}.content") if is_ours else []
+        if held == [(content.layout, content.digest)]:
+            return False
+        if is_ours and [layout for layout, _ in held] != [content.layout]:
+            _drop(cursor)
+            is_ours = False
+        if not is_ours:
             _create(cursor, content)
         _replace_sessions(cursor, content)
         _replace_facts(cursor, content)
@@ -74,25 +78,6 @@ def _rows(cursor: Any, statement: str) -> list[tuple[Any, ...]]:
 
 def _kind(kind: str) -> str:
     return _KINDS.get(kind, "text")
-
-
-def _columns_of(content: Content) -> list[tuple[str, str, str]]:
-    """Return (relation, column, type) of what should be there."""
-    return sorted(
-        (relation, name, _kind(kind)) for relation in KEYS for name, kind in content.columns[relation].items()
-    )
-
-
-def _columns_in(cursor: Any) -> list[tuple[str, str, str]]:
-    """Return (relation, column, type) of what is there."""
-    found = _rows(
-        cursor,
-        "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL)"
-        " FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
-        f" WHERE c.relnamespace = '{SCHEMA}'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped",
-    )
-    short = {"timestamp without time zone": "timestamp"}
-    return sorted((table, name, short.get(kind, kind)) for table, name, kind in found if table in KEYS)
 
 
 def _create(cursor: Any, content: Content) -> None:
@@ -137,7 +122,7 @@ def _replace_facts(cursor: Any, content: Content) -> None:
         cursor.execute(f"DELETE FROM {SCHEMA}.{relation}")
         _copy(cursor, content, relation)
     cursor.execute(f"DELETE FROM {SCHEMA}.content")
-    cursor.executemany(f"INSERT INTO {SCHEMA}.content VALUES ($1)", [(content.digest,)])
+    cursor.executemany(f"INSERT INTO {SCHEMA}.content VALUES ($1, $2)", [(content.layout, content.digest)])
 
 
 def _copy(cursor: Any, content: Content, relation: str, *, days: Collection[date] | None = None) -> None:
