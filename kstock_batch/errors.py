@@ -113,6 +113,12 @@ class PublicationRefused(KStockError):
     exit_code = 16
 
 
+class TargetFailed(KStockError):
+    """The night is published, but a second target does not hold it."""
+
+    exit_code = 17
+
+
 class CheckFailed(KStockError):
     """Something that ``kstock-batch check`` looks at needs a person."""
 

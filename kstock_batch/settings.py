@@ -10,6 +10,8 @@ from pathlib import Path
 from kstock_batch.errors import ConfigError
 
 FILE_NAME = "kstock.toml"
+TARGETS = ("parquet", "sqlite", "postgres")
+SECRETS = ("postgres_uri",)  # KSTOCK_* variables that are no settings: what is one gets printed and logged
 
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 
@@ -39,6 +41,8 @@ class Settings:
     include_preferred : score preferred shares too
     price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
         with the corporate actions they show
+    targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
+        variable KSTOCK_POSTGRES_URI
     """
 
     root: Path = Path(".")
@@ -61,6 +65,7 @@ class Settings:
     seed: int = 20260101
     include_preferred: bool = False
     price_basis: str = "adjusted"
+    targets: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
@@ -74,7 +79,13 @@ class Settings:
                 raise ConfigError(f"{file} is not TOML: {error}", fix="mend that line or delete the file") from error
             except OSError as error:
                 raise ConfigError(f"{file} cannot be read: {error}", fix="make it a readable file") from error
-        given |= {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
+        if secret := sorted(given.keys() & set(SECRETS)):
+            raise ConfigError(
+                f"{file} holds {secret[0]}, which is a secret",
+                fix=f"delete it there and set KSTOCK_{secret[0].upper()} in the environment",
+            )
+        variables = {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
+        given |= {key: value for key, value in variables.items() if key not in SECRETS}
         given.pop("root", None)  # where the file itself is found: the caller's to decide
         given |= {key: value for key, value in flags.items() if value is not None}
         known = {field.name: field.default for field in fields(cls)}
@@ -106,6 +117,7 @@ class Settings:
             "tree_rounds": (self.tree_rounds >= 1, "1 or more"),
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
+            "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }
         for key, (holds, wanted) in rules.items():
@@ -145,7 +157,17 @@ def _typed(key: str, value: object, default: object) -> object:
         # TOML's true is a Python int, and int() would cut 2.5.
         if isinstance(value, bool) or (isinstance(default, int) and isinstance(value, float)):
             raise ValueError
+        if isinstance(default, tuple):
+            return _names(value)
         return wanted(value)  # type: ignore[call-arg]  # int, float or str of a scalar
     except (ValueError, TypeError, KeyError) as error:
-        name = wanted.__name__
+        name = "list of names" if wanted is tuple else wanted.__name__
         raise ConfigError(f"{key} = {value!r} is not of type {name}", fix=f"write it as {name}") from error
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Return the names of a list, or of a text with commas, each once."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))

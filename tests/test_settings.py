@@ -27,7 +27,8 @@ def test_the_file_beats_the_default_the_variable_beats_the_file_and_the_flag_bea
 
 def test_every_setting_can_be_given_as_a_variable_and_comes_out_with_its_type(tmp_path):
     defaults = Settings()
-    given = {f"KSTOCK_{field.name.upper()}": str(getattr(defaults, field.name)) for field in fields(Settings)}
+    texts = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in vars(defaults).items()}
+    given = {f"KSTOCK_{field.name.upper()}": str(texts[field.name]) for field in fields(Settings)}
     assert loaded(tmp_path, "", given) == Settings(root=tmp_path)
 
 

@@ -55,3 +55,6 @@ def score(
         console.result(f"{night.summary} in {run.seconds:.1f} s" if night.scored else night.summary)
         if night.is_published:
             console.result(f"published {settings.published.resolve()}")
+        for delivery in night.targets.done:
+            console.result(f"{delivery.target}: {delivery.place}" + ("" if delivery.n_written else ", as it was"))
+    night.targets.require_all()  # last: the night itself is done, published and told

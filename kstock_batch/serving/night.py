@@ -15,6 +15,7 @@ from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is
 from kstock_batch.serving.content import is_published
 from kstock_batch.serving.publish import publish
 from kstock_batch.serving.score import Scored, score_session
+from kstock_batch.serving.targets.delivery import Deliveries, deliver
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult
 from kstock_batch.store.ledger import Run
@@ -39,6 +40,7 @@ class Night:
     scored: list[Scored] = field(default_factory=list)
     n_published: int = 0
     is_published: bool = False
+    targets: Deliveries = field(default_factory=Deliveries)
     warnings: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Night:
             "sessions": sessions,
             "n_published": self.n_published,
             "is_published": self.is_published,
+            "targets": self.targets.rows(),
             "warnings": self.warnings,
             "summary": self.summary,
         }
@@ -98,13 +101,15 @@ def score_nights(
         drift = give_verdict(warehouse, run, as_of=agenda.as_of, model_version=champion.version.version)
     is_news = bool(scored) or stage.n_rows > 0
     n_published = _publish(warehouse, settings, run, champion.version, always=is_news)
+    targets = deliver(settings, run)
     return Night(
         as_of=agenda.as_of,
         model_version=champion.version.version,
-        summary=_summary(agenda, scored, champion.version.version, is_published=n_published > 0),
+        summary=_summary(agenda, scored, champion.version.version, is_published=n_published > 0) + targets.told(),
         scored=scored,
         n_published=n_published,
         is_published=n_published > 0,
+        targets=targets,
         warnings=[
             *([champion.warning] if champion.warning else []),
             *([drift.sentence] if drift.state != "ok" else []),

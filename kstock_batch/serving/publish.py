@@ -44,7 +44,7 @@ import json, sys
 import duckdb
 attach, statement, digest = json.load(sys.stdin)
 con = duckdb.connect(":memory:")
-con.execute("SET enable_progress_bar = false")  # python -c counts as a person at a prompt: after 2 s one would be drawn
+con.execute("SET enable_progress_bar = false")  # in `python -c` DuckDB draws it on stdout after two seconds
 con.execute(attach)
 con.execute("USE published")
 json.dump(con.execute(statement, {"digest": digest}).fetchall(), sys.stdout)
