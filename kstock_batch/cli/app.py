@@ -53,7 +53,7 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 
 def _register() -> None:
-    from kstock_batch.cli import audits, data, explain, features, handout, model, nightly, questions, tune
+    from kstock_batch.cli import audits, data, explain, features, generations, handout, model, nightly, questions, tune
     from kstock_batch.cli.retrain import retrain
 
     for command in (
@@ -63,6 +63,8 @@ def _register() -> None:
         *(questions.sql, handout.export, handout.snapshot, questions.status),
     ):
         cli.add_command(command)
+    for command in (generations.show_generations, generations.roll_back_predictions):
+        questions.predictions.add_command(command)
 
 
 _register()

@@ -64,6 +64,7 @@ def score_nights(
             run_id=run.run_id,
             published_at=run.started_at,
             model_card=_card(_version_of_newest(warehouse, settings, champion.version)),
+            generations=settings.generations,
         )
         stage.n_rows = publication.n_predictions
     return Night(
