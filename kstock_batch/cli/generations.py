@@ -53,8 +53,8 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
         console.note(f"warning: {what}")
     if status.is_stale:
         console.note(
-            f"warning: it is {status.age_sessions} sessions old, limit {settings.max_age_sessions}: readers refuse it as"
-            " stale until the next score"
+            f"warning: it is {status.age_sessions} sessions old, limit {settings.max_age_sessions}:"
+            " readers refuse it as stale until the next score"
         )
     if as_json:
         console.document({**done.row(), "age_sessions": status.age_sessions, "is_stale": status.is_stale})

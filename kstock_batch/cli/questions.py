@@ -42,12 +42,12 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
     # A person who asks sees how old it is; only the bot must be kept from acting on it.
     reader = PredictionReader(settings.published, max_age_sessions=None)
     if ticker:
-        rows = [vars(p) for p in reader.history(ticker)]
+        rows = [p.facts() for p in reader.history(ticker)]
         title = f"{ticker}, newest first"
     elif as_of:
-        rows, title = [vars(p) for p in reader.session(as_of)][:top], f"as-of {as_of}"
+        rows, title = [p.facts() for p in reader.session(as_of)][:top], f"as-of {as_of}"
     else:
-        rows, title = [vars(p) for p in reader.top(top)], f"top {top} of the newest session"
+        rows, title = [p.facts() for p in reader.top(top)], f"top {top} of the newest session"
     if as_json:
         console.document(rows)
         return

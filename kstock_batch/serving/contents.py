@@ -21,7 +21,7 @@ from kstock_batch.store.queries import Query
 SCHEMA_VERSION = 1
 CATALOGUE = "serving"
 TABLES = ("feature_latest", "window_latest", "audit_result", "run", "run_stage", "calendar")
-VIEWS = ("latest", "ml_predictions", "session_digest", "content_digest")  # each after what it reads
+VIEWS = ("ml_predictions", "session_digest", "content_digest")  # each after what it reads
 
 _CARRIED = f"{CATALOGUE}.prediction"
 _HELD = "SELECT table_name FROM duckdb_tables() WHERE database_name = $name ORDER BY table_name"
@@ -73,7 +73,7 @@ def fill(con: duckdb.DuckDBPyConnection, facts: Mapping[str, Any], model_card: M
             _create_table(con, table)
         card = {"keys": list(model_card), "values": [_json(value) for value in model_card.values()]}
         _create_table(con, "model_card", **card)
-        digest = _digest_sessions(con, start, end)
+        digest = _derive(con, start, end)
         _create_table(con, "publication", schema_version=SCHEMA_VERSION, digest=digest, **facts)
         write_comments(con, CATALOGUE)
     con.execute(f"CHECKPOINT {CATALOGUE}")
@@ -124,9 +124,10 @@ def _hashes(con: duckdb.DuckDBPyConnection, relation: str) -> Hashes:
     return {day: (n_rows, row_hash) for day, n_rows, row_hash in con.execute(_HASHES.format(relation)).fetchall()}
 
 
-def _digest_sessions(con: duckdb.DuckDBPyConnection, start: date, end: date) -> str:
-    """Put the views in place, digest the sessions that were written, and return the digest of all."""
+def _derive(con: duckdb.DuckDBPyConnection, start: date, end: date) -> str:
+    """Make what follows from the file's own predictions, and return the digest of all; old sessions keep theirs."""
     with _in_use(con):
+        con.execute(f"CREATE OR REPLACE TABLE latest AS {Query.load('serve/latest').text}")
         for view in VIEWS:
             con.execute(f"CREATE OR REPLACE VIEW {view} AS {Query.load(f'serve/view_{view}').text}")
         query, span = Query.load("serve/published_session"), {"start": start, "end": end}

@@ -73,7 +73,7 @@ def publish(
 
 @contextmanager
 def publishing(target: Path) -> Iterator[None]:
-    """Keep every other process from publishing to ``target``, and tell in one sentence what the disk or folder refuses."""
+    """Keep every other process from publishing to ``target``; what disk or folder refuse leaves as one sentence."""
     with failures_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = take_lock(target.with_suffix(".lock"))

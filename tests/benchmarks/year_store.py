@@ -1,4 +1,4 @@
-"""A store with a year of nights in it, made of numbers drawn in SQL: what benchmarks of publishing and reading stand on."""
+"""A store with a year of nights in it, made of numbers drawn in SQL: benchmarks of publishing and reading use it."""
 
 from datetime import date
 from pathlib import Path
@@ -17,8 +17,8 @@ _CALENDAR = """
 _LISTING = """
     INSERT INTO raw_listing
     SELECT format('{:06d}', 10 * n), format('표본종목{:04d}', n), ['KOSPI', 'KOSDAQ'][1 + n % 2],
-      ['반도체', '운송', '게임', '화장품', '철강'][1 + n % 5], NULL, false, false, NULL, NULL, 'made', session + TIME '09:30',
-      session + TIME '09:30', 1, NULL
+      ['반도체', '운송', '게임', '화장품', '철강'][1 + n % 5], NULL, false, false, NULL, NULL, 'made',
+      session + TIME '09:30', session + TIME '09:30', 1, NULL
     FROM range($n_tickers) AS stock (n), (SELECT min(session) AS session FROM raw_calendar)
 """
 _FEATURES = """
@@ -33,9 +33,11 @@ _PREDICTIONS = """
     INSERT INTO prediction BY NAME
     SELECT as_of, ticker, p AS probability, p AS signal, 'NEUTRAL' AS label, 0 AS score_bonus, 0.24 AS base_rate,
       p / 0.24 AS lift, row_number() OVER session AS rank, 100.0 * percent_rank() OVER session AS percentile,
-      random() AS lgbm, random() AS xgb, random() AS lstm, '20261028T093000Z-1f3a9c' AS model_version, 'abc' AS fingerprint,
+      random() AS lgbm, random() AS xgb, random() AS lstm,
+      '20261028T093000Z-1f3a9c' AS model_version, 'abc' AS fingerprint,
       strftime(as_of, '%Y%m%dT093000Z-1f3a9c') AS run_id, as_of + TIME '09:40' AS scored_at,
-      format('[["vol_20d_rank", {{:.4f}}], ["rsi", {{:.4f}}], ["per_rank", {{:.4f}}]]', random(), random(), -random()) AS shap_top3
+      format('[["vol_20d_rank", {{:.4f}}], ["rsi", {{:.4f}}], ["per_rank", {{:.4f}}]]', random(), random(), -random())
+        AS shap_top3
     FROM (SELECT as_of, ticker, random() AS p FROM feature_daily WHERE as_of IN
       (SELECT DISTINCT as_of FROM feature_daily ORDER BY as_of DESC LIMIT $n_sessions))
     WINDOW session AS (PARTITION BY as_of ORDER BY p DESC)
