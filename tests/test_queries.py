@@ -23,7 +23,9 @@ STATEMENTS = sorted(
     path.relative_to(SQL).with_suffix("").as_posix() for path in SQL.rglob("*.sql") if path.parent.name != "schema"
 )
 OF_PUBLICATION = [
-    name for name in STATEMENTS if name in ("serve/latest", "serve/verify", "serve/published_session") or name.startswith("serve/view_")
+    name
+    for name in STATEMENTS
+    if name in ("serve/latest", "serve/verify", "serve/published_session") or name.startswith("serve/view_")
 ]
 OF_STORE = sorted(set(STATEMENTS) - set(OF_PUBLICATION))
 # A view is a relation: a question sorts its own answer, and a sort inside would cost every question that does not care.

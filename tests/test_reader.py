@@ -1,9 +1,6 @@
 import os
-import subprocess
-import sys
 import threading
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -16,7 +13,6 @@ from kstock_batch.errors import NoPublication, StalePredictions
 from kstock_batch.market import sessions
 from small_store import FRIDAY, MONDAY, THURSDAY, TUESDAY, WEDNESDAY, predict, publish_now, small_store
 
-REPOSITORY = Path(__file__).parents[1]
 SAMSUNG, HYNIX, UNLISTED = "005930", "000660", "00088K"
 BLOCKS_START, BLOCK = 3 * 4096, 1 << 18  # of a DuckDB file: three headers, then blocks that carry a checksum each
 
@@ -433,38 +429,3 @@ def test_staleness_appears_with_time_and_goes_with_the_next_publication(path, ge
         reader.latest(SAMSUNG)
     put(path, generations[1])
     assert reader.latest(SAMSUNG).as_of == THURSDAY
-
-
-# Where it runs
-
-BARE = """
-import sys
-sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from kstock_batch.bot.reader import PredictionReader
-from kstock_batch.bot.results import format_ml_prediction
-reader = PredictionReader(sys.argv[3], None)
-print(format_ml_prediction(reader.latest("005930").result).splitlines()[0])
-print(len(reader.top()), len(reader.history("005930")), reader.status().publication.as_of)
-outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
-print(sorted(outside - {"__main__", "duckdb", "_duckdb"}))
-print(sorted(name for name in sys.modules if name.startswith("kstock_batch")))
-"""
-
-
-def test_it_needs_nothing_but_the_standard_library_and_duckdb(path, generations, tmp_path):
-    put(path, generations[0])
-    bare = tmp_path / "site"
-    bare.mkdir()
-    installed = Path(duckdb.__file__).parents[1]
-    for part in (*installed.glob("duckdb"), *installed.glob("_duckdb*.so"), *installed.glob("duckdb-*")):
-        (bare / part.name).symlink_to(part)
-    run = [sys.executable, "-I", "-S", "-X", "utf8", "-c", BARE, str(bare), str(REPOSITORY), str(path)]
-    done = subprocess.run(run, capture_output=True, text=True, encoding="utf-8")
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == [
-        "[>>>>>>>>--] 83.0%  ML: 강한 매수 신호",
-        "3 2 2024-06-25",
-        "['kstock_batch']",
-        "['kstock_batch', 'kstock_batch.bot', 'kstock_batch.bot.publication', 'kstock_batch.bot.reader',"
-        " 'kstock_batch.bot.results', 'kstock_batch.errors']",
-    ]
