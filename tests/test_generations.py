@@ -13,6 +13,7 @@ import pytest
 
 from factories import done, opened, run, sentence
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused, WarehouseLocked
+from kstock_batch.files import sha256
 from kstock_batch.serving import generations
 from kstock_batch.serving.generations import Generations
 from kstock_batch.serving.publish import publishing
@@ -227,6 +228,17 @@ def test_rows_changed_by_hand_are_damage_too(target):
     con.execute("UPDATE prediction SET name = 'another'")  # no digest of ours covers a name
     con.close()
     with pytest.raises(PublicationRefused, match="its bytes are not those that were published"):
+        roll_back(target, "tuesday")
+
+
+def test_what_was_never_sound_is_refused_though_its_bytes_are_as_they_were_kept(target):
+    path = path_of(target, "tuesday")
+    con = duckdb.connect(str(path))
+    con.execute("DELETE FROM latest")
+    con.close()
+    forged = path.with_name(f"000002-tuesday-{sha256(path)[:16]}.duckdb")
+    path.rename(forged)
+    with pytest.raises(PublicationRefused, match="hash of the newest rows should be"):
         roll_back(target, "tuesday")
 
 

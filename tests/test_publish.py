@@ -14,12 +14,14 @@ import pytest
 from factories import disk_of
 from kstock_batch.errors import DataNotReady, DiskFull
 from kstock_batch.serving import publish as publishing
+from kstock_batch.serving import verifier as verifying
 from kstock_batch.serving.publish import PublicationRefused, publish
 from small_store import FRIDAY, MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
 
 HERE = Path(__file__).parent
 SAMSUNG, HYNIX, UNLISTED = "005930", "000660", "00088K"
 LOCK = "predictions.lock"
+NO_BAR = """con.execute("SELECT CASE WHEN current_setting('enable_progress_bar') THEN error('a bar') END")"""
 STORED_AS = {
     "prediction": "prediction",
     "feature_daily": "feature_latest",
@@ -283,6 +285,12 @@ def test_a_file_damaged_while_it_was_built_is_not_published(warehouse, target, m
         publish_now(warehouse, target)
     assert target.read_bytes() == before
     assert only_the_file(target)
+
+
+def test_a_verification_that_takes_long_draws_no_progress_bar_into_its_answer(warehouse, target, monkeypatch):
+    """DuckDB takes `python -c` for a person, whom it shows one on stdout after two seconds."""
+    monkeypatch.setattr(verifying, "_PROGRAM", verifying._PROGRAM.replace("faults = ", f"{NO_BAR}\nfaults = "))
+    assert publish_now(warehouse, target).as_of == TUESDAY
 
 
 def test_a_log_beside_the_finished_file_is_refused(warehouse, target, monkeypatch):
