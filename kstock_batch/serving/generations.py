@@ -85,14 +85,14 @@ class Generations:
 
     def keep_current(self) -> None:
         """Keep the file in place if it is not kept yet."""
-        with _told_rather_than_raised("the publication in place"):
+        with _told_rather_than_raised("the publication in place is not kept for a rollback"):
             if self.target.exists() and self.current() is None:
                 facts = read_facts([self.target])[0]
                 self._keep(UNREADABLE if isinstance(facts, str) else facts.run_id, sha256(self.target))
 
     def keep(self, run_id: str, digest: str) -> None:
         """Keep the file in place, which ``run_id`` has just published."""
-        with _told_rather_than_raised(run_id):
+        with _told_rather_than_raised(f"{run_id} is not kept for a rollback"):
             self._keep(run_id, digest)
 
     def _keep(self, run_id: str, digest: str) -> None:
@@ -103,10 +103,11 @@ class Generations:
 
     def prune(self, n: int) -> None:
         """Delete all but the newest ``n``, never the one in place, and what a killed job left half written."""
-        current = self.current()
-        old = [one.path for one in self.newest_first()[n:] if one != current]
-        for path in (*old, *self.folder.glob(".*")):
-            path.unlink(missing_ok=True)
+        with _told_rather_than_raised("old publications are not deleted"):
+            current = self.current()
+            old = [one.path for one in self.newest_first()[n:] if one != current]
+            for path in (*old, *self.folder.glob(".*")):
+                path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, new: Path) -> None:
@@ -138,8 +139,8 @@ def read_facts(paths: list[Path]) -> list[Facts | str]:
 
 @contextmanager
 def _told_rather_than_raised(what: str) -> Iterator[None]:
-    """Log why a publication could not be kept: that it is published matters more, and the next job tries again."""
+    """Log what could not be kept or deleted: that it is published matters more, and the next job tries again."""
     try:
         yield
     except (OSError, DiskFull) as error:
-        log.warning("%s is not kept for a rollback: %s", what, error)
+        log.warning("%s: %s", what, error)

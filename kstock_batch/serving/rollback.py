@@ -56,10 +56,9 @@ def list_generations(target: Path) -> list[Listed]:
     """Return the publications kept of ``target``, newest first, each looked at byte by byte."""
     kept = Generations(target)
     current, found = kept.current(), kept.newest_first()
-    return [
-        _listed(one, facts, is_current=one == current)
-        for one, facts in zip(found, read_facts([one.path for one in found]), strict=True)
-    ]
+    told = zip(found, read_facts([one.path for one in found]), strict=True)
+    # One that a job deletes meanwhile is no longer kept.
+    return [_listed(one, facts, is_current=one == current) for one, facts in told if one.path.exists()]
 
 
 def roll_back(target: Path, run_id: str | None = None) -> RolledBack:
