@@ -28,6 +28,7 @@ class Settings:
     min_session_share : a session with fewer rows than this share of the usual count is not ready (0 … 1)
     max_age_sessions : predictions older than this are stale
     catch_up_sessions : how many sessions back `score` looks for nights that were missed; 0 = it does not
+    generations : how many of the last publications are kept for a rollback
     train_sessions : sessions of history a retrain learns from
     validation_share : last part of those sessions that judges the model (0 … 1)
     n_folds : blocks that part is cut into; the models that judge a block learnt from what precedes it
@@ -52,6 +53,7 @@ class Settings:
     min_session_share: float = 0.9
     max_age_sessions: int = 3
     catch_up_sessions: int = 20
+    generations: int = 14
     train_sessions: int = 960
     validation_share: float = 0.2
     n_folds: int = 3
@@ -106,6 +108,7 @@ class Settings:
             "min_session_share": (0 < self.min_session_share <= 1, "more than 0 and at most 1"),
             "max_age_sessions": (self.max_age_sessions >= 0, "0 or more"),
             "catch_up_sessions": (0 <= self.catch_up_sessions <= 250, "0 … 250"),
+            "generations": (1 <= self.generations <= 1000, "1 … 1000"),
             "train_sessions": (self.train_sessions >= 60, "60 or more"),
             "validation_share": (0.05 <= self.validation_share <= 0.5, "0.05 … 0.5"),
             "n_folds": (1 <= self.n_folds <= 20, "1 … 20"),

@@ -222,7 +222,7 @@ def test_a_changed_text_is_installed_and_what_is_no_longer_ours_is_dropped(hand,
     assert hand.con.execute(views).fetchall() == [("listing",), ("theirs",)]
     monkeypatch.undo()
     install_catalogue(hand.con)
-    assert len(hand.con.execute(views).fetchall()) == 11
+    assert len(hand.con.execute(views).fetchall()) == 12
 
 
 def test_a_column_added_to_the_features_is_in_the_views_and_macros_at_once(hand):
@@ -235,7 +235,7 @@ def test_a_column_added_to_the_features_is_in_the_views_and_macros_at_once(hand)
 
 
 def test_the_statements_state_the_contracts_window(tmp_path):
-    for name in ("views/window_20d", "views/feature_window"):
+    for name in ("views/window_20d", "views/feature_window", "serve/window_latest"):
         text = (catalogue.sql_folder() / f"{name}.sql").read_text(encoding="utf-8")
         assert str(WINDOW) in text
         assert str(MAX_WINDOW_SPAN) in text

@@ -22,7 +22,12 @@ SQL = sql_folder()
 STATEMENTS = sorted(
     path.relative_to(SQL).with_suffix("").as_posix() for path in SQL.rglob("*.sql") if path.parent.name != "schema"
 )
-OF_PUBLICATION = [name for name in STATEMENTS if name == "serve/verify" or name.startswith(("serve/view_", "targets/"))]
+OF_PUBLICATION = [
+    name
+    for name in STATEMENTS
+    if name in ("serve/latest", "serve/verify", "serve/published_session")
+    or name.startswith(("serve/view_", "targets/"))
+]
 OF_STORE = sorted(set(STATEMENTS) - set(OF_PUBLICATION))
 # A view is a relation: a question sorts its own answer, and a sort inside would cost every question that does not care.
 VIEWS = [name for name in STATEMENTS if name.startswith("views/") and not Query.load(name).params]
@@ -45,7 +50,7 @@ VALUES = MappingProxyType(
             "retroactive": False,
         },
         **{"n_ends": 20, "fraction_that_agrees": 0.8},
-        **dict.fromkeys(("run_id", "digest", "model_version", "fingerprint", "ticker", "ticker_"), "text"),
+        **dict.fromkeys(("run_id", "digest", "row_hash", "model_version", "fingerprint", "ticker", "ticker_"), "text"),
         **{"keys": ["text"], "values": ["text"], "audits": ["text"]},
     }
 )

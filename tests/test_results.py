@@ -1,4 +1,5 @@
 import ast
+import math
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,59 @@ def test_the_message_is_the_bots_byte_for_byte(result, message):
     assert format_ml_prediction(result).encode() == message.encode()
 
 
-@pytest.mark.parametrize(("probability", "filled"), [(0.25, 2), (0.35, 4), (0.45, 4), (0.05, 0), (0.951, 10)])
+@pytest.mark.parametrize(
+    ("probability", "filled"),
+    [
+        *((0.0, 0), (0.04999, 0), (0.05, 0), (0.0500001, 1), (0.1, 1), (0.15, 2), (0.25, 2), (0.35, 4), (0.45, 4)),
+        *((0.5, 5), (0.55, 6), (0.65, 6), (0.75, 8), (0.85, 8), (0.9499, 9), (0.95, 10), (0.951, 10), (1.0, 10)),
+    ],
+)
 def test_the_bar_rounds_as_python_rounds(probability, filled):
+    """A half goes to the even number, and 0.55 is more than a half in binary."""
     result = PredictionResult(probability, signal_label(probability))
-    assert format_ml_prediction(result)[1:11] == ">" * filled + "-" * (10 - filled)
+    assert format_ml_prediction(result)[:13] == "[" + ">" * filled + "-" * (10 - filled) + "] "
+
+
+@pytest.mark.parametrize(
+    ("probability", "percent"),
+    [(0.0, "0.0%"), (0.00049, "0.0%"), (0.0005, "0.1%"), (0.12345, "12.3%"), (0.8125, "81.2%"), (0.9996, "100.0%")],
+)
+def test_the_percentage_has_one_decimal_and_two_spaces_after_it(probability, percent):
+    line = format_ml_prediction(PredictionResult(probability, signal_label(probability))).splitlines()[0]
+    assert line[13:].split("  ")[0] == percent
+    assert line.count("  ") == 1
+
+
+@pytest.mark.parametrize("edge", [0.80, 0.70, 0.65, 0.60, 0.50])
+def test_no_float_lies_between_an_edge_and_what_is_below_it(edge):
+    below = math.nextafter(edge, 0)
+    assert (signal_label(edge), score_bonus(edge)) != (signal_label(below), score_bonus(below))
+    assert should_recommend("A", edge) == (edge >= 0.60)
+    assert should_recommend("G", edge) == (edge >= 0.65)
+    assert should_recommend("D", below) == (edge > 0.60)
+    assert should_recommend("F", below) == (edge > 0.65)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.255, "0.26"), (0.125, "0.12"), (-0.005, "-0.01"), (0.0, "0.00"), (-1.5, "-1.50"), (3, "3.00")],
+)
+def test_a_contribution_has_two_decimals(value, shown):
+    result = PredictionResult(0.55, "NEUTRAL", [("rsi", value), ("vix", 0.1)])
+    assert format_ml_prediction(result).splitlines()[1:] == [f"  주요 근거: rsi({shown}), vix(0.10)"]
+
+
+def test_the_label_that_is_shown_is_the_results_own():
+    assert (
+        format_ml_prediction(PredictionResult(0.9, "AVOID")) == "[>>>>>>>>>-] 90.0%  ML: 비추천\n  ML 점수 보정: +15점"
+    )
+
+
+def test_a_result_is_made_by_position_and_not_explained_unless_told():
+    first, second = PredictionResult(0.7, "BUY"), PredictionResult(0.7, "BUY")
+    assert (first.probability, first.label, first.shap_top3) == (0.7, "BUY", [])
+    assert first == second == PredictionResult(probability=0.7, label="BUY", shap_top3=[])
+    assert first.shap_top3 is not second.shap_top3
 
 
 @pytest.mark.parametrize("path", sorted(Path(kstock_batch.bot.__file__).parent.glob("*.py")), ids=lambda p: p.stem)

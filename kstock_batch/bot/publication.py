@@ -149,13 +149,17 @@ class FollowedFile:
 
     def _ask(self) -> tuple[PublicationFacts, list[tuple[date, datetime]]]:
         """Return the facts and the coming sessions of the publication in use, or raise if it will not do."""
-        versions = self._fetch(_VERSION, {})
-        if versions != [(SCHEMA_VERSION,)]:
-            told = ", ".join(str(version) for (version,) in versions) or "none"
-            is_older = len(versions) == 1 and versions[0][0] < SCHEMA_VERSION
+        try:
+            stated = self._fetch(_FACTS, {})
+        except duckdb.BinderException:  # another schema may lack what we ask for, but says which one it is
+            stated = self._fetch(_VERSION, {})
+        versions = [row[0] for row in stated]
+        if versions != [SCHEMA_VERSION]:
+            told = ", ".join(str(version) for version in versions) or "none"
+            is_older = len(versions) == 1 and versions[0] < SCHEMA_VERSION
             fix = "`kstock-batch score` publishes it anew" if is_older else "upgrade kstock-batch"
             raise _NotForUs(f"its schema version is {told}, this reader knows {SCHEMA_VERSION}: {fix}")
-        facts = PublicationFacts(*self._fetch(_FACTS, {})[0])
+        facts = PublicationFacts(*stated[0])
         self._fetch(self._probe, {"as_of": facts.as_of})
         return facts, [(row[0], row[1]) for row in self._fetch(_CALENDAR, {"as_of": facts.as_of})]
 

@@ -12,20 +12,22 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from time import time as unix_seconds
-from typing import Any
+from typing import Any, NamedTuple
 
 from kstock_batch.bot.publication import FollowedFile, PublicationFacts, age_in_sessions
 from kstock_batch.bot.results import PredictionResult
 from kstock_batch.errors import NoPublication, StalePredictions
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One row of the publication; see the README for what each column means."""
+
+    # A tuple that keeps its explanation as it was published, because a session is 2,500 of them: frozen dataclasses
+    # take 8 ms to make and explanations 2 to parse, where most are never looked at; this takes 1.
 
     as_of: date
     ticker: str
@@ -43,7 +45,7 @@ class Prediction:
     lgbm: float | None
     xgb: float | None
     lstm: float | None
-    shap_top3: tuple[tuple[str, float], ...]
+    shap_json: str | None
     model_version: str
     fingerprint: str
     run_id: str
@@ -57,9 +59,19 @@ class Prediction:
         return self.degraded_why is not None
 
     @property
+    def shap_top3(self) -> tuple[tuple[str, float], ...]:
+        """The three largest contributions as (name, value), largest first; empty when not explained."""
+        return tuple((name, value) for name, value in json.loads(self.shap_json or "[]"))
+
+    @property
     def result(self) -> PredictionResult:
         """The prediction in the bot's own type, under an even prior."""
         return PredictionResult(self.signal, self.label, list(self.shap_top3))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the columns by name, as they are told to people."""
+        told = {"shap_json": ("shap_top3", self.shap_top3)}
+        return dict(told.get(name, (name, value)) for name, value in self._asdict().items())
 
 
 @dataclass(frozen=True)
@@ -73,13 +85,15 @@ class PublicationStatus:
     problem: str | None
 
 
-_COLUMNS = ", ".join(field.name for field in fields(Prediction) if field.name != "is_stale")
-_SELECT = f"SELECT {_COLUMNS} FROM prediction"
-_LATEST = f"{_SELECT} WHERE as_of = $as_of AND ticker = $ticker"
-_TOP = f"{_SELECT} WHERE as_of = $as_of ORDER BY rank LIMIT $n"
-_SESSION = f"{_SELECT} WHERE as_of = $as_of ORDER BY rank"
-_PROBE = f"{_SELECT} WHERE as_of = $as_of LIMIT 1"
-_HISTORY = f"{_SELECT} WHERE ticker = $ticker ORDER BY as_of DESC LIMIT $limit"
+_COLUMNS = ", ".join(name.replace("shap_json", "shap_top3") for name in Prediction._fields if name != "is_stale")
+_NEWEST = f"SELECT {_COLUMNS} FROM latest WHERE as_of = $as_of"
+_ONE = f"{_NEWEST} AND ticker = $ticker"
+_TOP = f"{_NEWEST} ORDER BY rank LIMIT $n"
+_ALL = f"{_NEWEST} ORDER BY rank"
+# Reads every block of the newest session: damage shows while the old file is still at hand.
+_PROBE = f"SELECT bit_xor(hash({_COLUMNS})) FROM latest WHERE as_of = $as_of"
+_SESSION = f"SELECT {_COLUMNS} FROM prediction WHERE as_of = $as_of ORDER BY rank"
+_HISTORY = f"SELECT {_COLUMNS} FROM prediction WHERE ticker = $ticker ORDER BY as_of DESC LIMIT $limit"
 
 
 def utc_now() -> datetime:
@@ -111,31 +125,39 @@ class PredictionReader:
         self._flag_stale = flag_stale
         self._clock = clock
         self._lock = threading.Lock()  # a DuckDB connection serves one thread at a time
-        self._known: dict[str, Prediction] = {}
+        self._newest = _NewestSession()
 
     def latest(self, ticker: str) -> Prediction | None:
         """Return the newest session's prediction for ``ticker``, or None: no prediction is not 0.5."""
         with self._lock:
             facts = self._current()
             is_stale = self._is_refused(facts)
-            if ticker not in self._known:
-                self._known.update((row.ticker, row) for row in self._ask(_LATEST, as_of=facts.as_of, ticker=ticker))
-            row = self._known.get(ticker)
-        return replace(row, is_stale=True) if row and is_stale else row
+            newest = self._newest
+            if newest.needs_all(ticker):
+                newest.hold_all(self._ask(_ALL, as_of=facts.as_of))
+            elif not newest.knows(ticker):
+                newest.hold_one(ticker, self._ask(_ONE, as_of=facts.as_of, ticker=ticker))
+            row = newest.by_ticker.get(ticker)
+        return row._replace(is_stale=True) if row and is_stale else row
 
     def top(self, n: int = 20) -> list[Prediction]:
         """Return the newest session's ``n`` best predictions, best first."""
         with self._lock:
             facts = self._current()
             is_stale = self._is_refused(facts)
-            rows = self._ask(_TOP, as_of=facts.as_of, n=_count(n))
-        return [replace(row, is_stale=True) for row in rows] if is_stale else rows
+            ranked, n = self._newest.ranked, _count(n)
+            rows = self._ask(_TOP, as_of=facts.as_of, n=n) if ranked is None else ranked[:n]
+        return [row._replace(is_stale=True) for row in rows] if is_stale else rows
 
     def session(self, as_of: date) -> list[Prediction]:
         """Return all predictions of one session, best first: it was asked for by date, so it is never too old."""
         with self._lock:
-            self._current()
-            return self._ask(_SESSION, as_of=as_of)
+            facts = self._current()
+            if as_of != facts.as_of:
+                return self._ask(_SESSION, as_of=as_of)
+            if self._newest.ranked is None:
+                self._newest.hold_all(self._ask(_ALL, as_of=as_of))
+            return list(self._newest.ranked or ())
 
     def history(self, ticker: str, limit: int = 60) -> list[Prediction]:
         """Return a ticker's last ``limit`` predictions, newest first, however old."""
@@ -154,12 +176,12 @@ class PredictionReader:
     def close(self) -> None:
         """Let go of the file; the next question opens it again."""
         with self._lock:
-            self._known = {}
+            self._newest = _NewestSession()
             self._file.close()
 
     def _refresh(self) -> None:
         if self._file.refresh():
-            self._known = {}
+            self._newest = _NewestSession()
 
     def _current(self) -> PublicationFacts:
         """Return the facts of the newest good publication."""
@@ -189,16 +211,40 @@ class PredictionReader:
         )
 
     def _ask(self, statement: str, **params: Any) -> list[Prediction]:
-        return [_prediction(row) for row in self._file.rows(statement, params)]
+        return [Prediction(*row) for row in self._file.rows(statement, params)]
 
 
-_SHAP = [field.name for field in fields(Prediction)].index("shap_top3")
+class _NewestSession:
+    """What has been read of the newest session.
 
+    The first ticker asked for is read alone, so that a publication's first answer comes soon. Whoever asks for a second
+    one will ask for many: all are read at once, and from then on an answer is a look into a dictionary.
 
-def _prediction(row: tuple[Any, ...]) -> Prediction:
-    values = list(row)
-    values[_SHAP] = tuple((name, value) for name, value in json.loads(row[_SHAP] or "[]"))
-    return Prediction(*values)
+    Attributes
+    ----------
+    by_ticker : the predictions read; None = this ticker has none
+    ranked : all of them, best first; None = they were not read yet
+    """
+
+    def __init__(self) -> None:
+        self.by_ticker: dict[str, Prediction | None] = {}
+        self.ranked: list[Prediction] | None = None
+
+    def knows(self, ticker: str) -> bool:
+        """Whether it is known what ``ticker`` has."""
+        return self.ranked is not None or ticker in self.by_ticker
+
+    def needs_all(self, ticker: str) -> bool:
+        """Whether ``ticker`` is the second that is asked for."""
+        return bool(self.by_ticker) and not self.knows(ticker)
+
+    def hold_one(self, ticker: str, rows: list[Prediction]) -> None:
+        """Remember what ``ticker`` has."""
+        self.by_ticker[ticker] = rows[0] if rows else None
+
+    def hold_all(self, rows: list[Prediction]) -> None:
+        """Remember the whole session."""
+        self.ranked, self.by_ticker = rows, {row.ticker: row for row in rows}
 
 
 def _count(n: int) -> int:

@@ -53,7 +53,7 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 
 def _register() -> None:
-    from kstock_batch.cli import audits, data, explain, features, handout, model, nightly, questions, tune
+    from kstock_batch.cli import audits, data, explain, features, generations, handout, model, nightly, questions, tune
     from kstock_batch.cli.check import check
     from kstock_batch.cli.replay import replay
     from kstock_batch.cli.retrain import retrain
@@ -66,6 +66,8 @@ def _register() -> None:
         *(questions.sql, handout.export, handout.snapshot, questions.status, check),
     ):
         cli.add_command(command)
+    for command in (generations.show_generations, generations.roll_back_predictions):
+        questions.predictions.add_command(command)
 
 
 _register()

@@ -47,12 +47,12 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
     # A person who asks sees how old it is; only the bot must be kept from acting on it.
     reader = PredictionReader(settings.published, max_age_sessions=None)
     if ticker:
-        rows = [vars(p) for p in reader.history(ticker)]
+        rows = [p.facts() for p in reader.history(ticker)]
         title = f"{ticker}, newest first"
     elif as_of:
-        rows, title = [vars(p) for p in reader.session(as_of)][:top], f"as-of {as_of}"
+        rows, title = [p.facts() for p in reader.session(as_of)][:top], f"as-of {as_of}"
     else:
-        rows, title = [vars(p) for p in reader.top(top)], f"top {top} of the newest session"
+        rows, title = [p.facts() for p in reader.top(top)], f"top {top} of the newest session"
     if as_json:
         console.document(rows)
         return
@@ -94,9 +94,10 @@ def sql(
 ) -> None:
     """Ask the published file, or the store, a question in SQL, read-only.
 
-    Published: prediction, feature_latest, model_card, publication, run, calendar; views latest, ml_predictions.
-    Store: views feature, labelled_feature, feature_window, judged_prediction, price, listing, session; macros
-    feature_history(ticker), cross_section(as_of), window_20d(ticker, as_of); and the tables below them.
+    Published: prediction, latest, feature_latest, window_latest, model_card, publication, published_session,
+    audit_result, run, run_stage, calendar; views ml_predictions, session_digest, content_digest.
+    Store: views feature, labelled_feature, feature_window, named_prediction, judged_prediction, price, listing,
+    session; macros feature_history(ticker), cross_section(as_of), window_20d(ticker, as_of); and the tables below them.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from kstock_batch.judging.outcomes import judge_due_sessions
 from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
-from kstock_batch.serving.content import is_published
+from kstock_batch.serving.news import is_published
 from kstock_batch.serving.publish import publish
 from kstock_batch.serving.score import Scored, score_session
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
@@ -125,7 +125,11 @@ def _publish(warehouse: Warehouse, settings: Settings, run: Run, champion: Model
         return 0
     with run.stage("publish") as stage:
         publication = publish(
-            warehouse, settings.published, run_id=run.run_id, published_at=run.started_at, model_card=card
+            *(warehouse, settings.published),
+            run_id=run.run_id,
+            published_at=run.started_at,
+            model_card=card,
+            generations=settings.generations,
         )
         stage.n_rows = publication.n_predictions
     return publication.n_predictions

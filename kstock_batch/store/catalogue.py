@@ -6,7 +6,7 @@ macro, one without becomes a view; the digest of all texts is kept too, so that 
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -51,19 +51,25 @@ def write_comments(con: duckdb.DuckDBPyConnection, database: str | None = None) 
     where = {"database": database or con.execute("SELECT current_database()").fetchall()[0][0]}
     place = f"{where['database']}.main"
     relations = con.execute(
-        "SELECT 'TABLE', table_name FROM duckdb_tables() WHERE database_name = $database"
-        " UNION ALL SELECT 'VIEW', view_name FROM duckdb_views() WHERE database_name = $database AND NOT internal"
-        " UNION ALL SELECT 'MACRO TABLE', function_name FROM duckdb_functions()"
+        "SELECT 'TABLE', table_name, comment FROM duckdb_tables() WHERE database_name = $database"
+        " UNION ALL"
+        " SELECT 'VIEW', view_name, comment FROM duckdb_views() WHERE database_name = $database AND NOT internal"
+        " UNION ALL SELECT 'MACRO TABLE', function_name, comment FROM duckdb_functions()"
         " WHERE database_name = $database AND function_type = 'table_macro' AND NOT internal",
         where,
     ).fetchall()
     columns = con.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = $database AND NOT internal", where
+        "SELECT table_name, column_name, comment FROM duckdb_columns()"
+        " WHERE database_name = $database AND NOT internal",
+        where,
     ).fetchall()
-    for kind, name in relations:
-        _comment(con, f"{kind} {place}.{quoted_name(name)}", relation_meaning(name))
-    for relation, name in columns:
-        _comment(con, f"COLUMN {place}.{quoted_name(relation)}.{quoted_name(name)}", column_meaning(relation, name))
+    # What is said already is not said again: a publication carries most of it from the one before.
+    for kind, name, said in relations:
+        if (meaning := relation_meaning(name)) != said:
+            _comment(con, f"{kind} {place}.{quoted_name(name)}", meaning)
+    for relation, name, said in columns:
+        if (meaning := column_meaning(relation, name)) != said:
+            _comment(con, f"COLUMN {place}.{quoted_name(relation)}.{quoted_name(name)}", meaning)
 
 
 def relation_meaning(relation: str) -> str | None:
@@ -76,14 +82,18 @@ def column_meaning(relation: str, column: str) -> str | None:
     return _own_meaning(relation, column) or _comments()["every"].get(column)
 
 
-def _own_meaning(relation: str, column: str) -> str | None:
-    """Return what the column means in this relation, or in the first of those it was made from that knows."""
+def _own_meaning(relation: str, column: str, asked: frozenset[str] = frozenset()) -> str | None:
+    """Return what the column means in this relation, or in the first of those it was made from that knows.
+
+    ``asked`` do not know: a published table may have the name of the store's table it was made from.
+    """
     if said := _comments().get(relation, {}).get(column):
         return said
     if relation == "feature_daily" and column in _definitions():
         return _definitions()[column]
-    sources = (source for query in _makers(relation) for source in query.reads if source != relation)
-    return next((said for source in sources if (said := _own_meaning(source, column))), None)
+    asked |= {relation}
+    sources = (source for query in _makers(relation) for source in query.reads if source not in asked)
+    return next((said for source in sources if (said := _own_meaning(source, column, asked))), None)
 
 
 def _installable(tables: set[str]) -> list[Query]:
@@ -124,11 +134,10 @@ def _comment(con: duckdb.DuckDBPyConnection, what: str, meaning: str | None) -> 
         con.execute(f"COMMENT ON {what} IS {quoted_text(meaning)}")
 
 
-def _makers(relation: str) -> Iterator[Query]:
-    for place in _MAKERS:
-        name = place.format(relation)
-        if (sql_folder() / f"{name}.sql").is_file():
-            yield Query.load(name)
+@cache
+def _makers(relation: str) -> tuple[Query, ...]:
+    names = (place.format(relation) for place in _MAKERS)
+    return tuple(Query.load(name) for name in names if (sql_folder() / f"{name}.sql").is_file())
 
 
 @cache

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.bot.quoting import quoted_name, quoted_text
 from kstock_batch.errors import TargetFailed
 from kstock_batch.store.queries import Query
 
 KEYS = {"prediction": ("as_of", "ticker"), "calendar": ("session",), "model_card": ("key",), "publication": ("as_of",)}
-VIEWS = ("latest", "ml_predictions")
+VIEWS = {"latest": "serve/latest", "ml_predictions": "serve/view_ml_predictions"}  # name → its statement
 LAYOUT = 1  # of our own making in the targets: raising it has every target written anew
 SESSIONS_AT_ONCE = 20  # about 50,000 rows
 _COMMA_AFTER_THE_LAST = re.compile(r",(\s+FROM\b)")
@@ -58,10 +59,10 @@ class Content:
         ``as_text`` = types that are given as text; ``days`` = of these sessions alone, for the predictions.
         """
         cells = (
-            f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" if kind in as_text else quoted(name)
+            f"CAST({quoted_name(name)} AS VARCHAR) AS {quoted_name(name)}" if kind in as_text else quoted_name(name)
             for name, kind in self.columns[relation].items()
         )
-        rows, order = f"SELECT {', '.join(cells)} FROM {relation}", ", ".join(map(quoted, KEYS[relation]))
+        rows, order = f"SELECT {', '.join(cells)} FROM {relation}", ", ".join(map(quoted_name, KEYS[relation]))
         if relation != "prediction":
             yield self.con.sql(f"{rows} ORDER BY {order}")
             return
@@ -83,12 +84,7 @@ def published_content(published: Path, *, threads: int) -> Iterator[Content]:
 
 def portable_view(name: str) -> str:
     """Return the SELECT of a view of the serving file as other engines take it."""
-    return _COMMA_AFTER_THE_LAST.sub(r"\1", Query.load(f"serve/view_{name}").text)
-
-
-def quoted(name: str) -> str:
-    """Return a name as an SQL identifier."""
-    return '"{}"'.format(name.replace('"', '""'))
+    return _COMMA_AFTER_THE_LAST.sub(r"\1", Query.load(VIEWS[name]).text)
 
 
 def unreadable(published: Path, error: duckdb.Error) -> TargetFailed:
@@ -99,9 +95,8 @@ def unreadable(published: Path, error: duckdb.Error) -> TargetFailed:
 
 
 def _content(con: duckdb.DuckDBPyConnection, published: Path) -> Content:
-    path = str(published).replace("'", "''")
     try:
-        con.execute(f"ATTACH '{path}' AS published (READ_ONLY)")
+        con.execute(f"ATTACH {quoted_text(published)} AS published (READ_ONLY)")
         con.execute("USE published")
         columns = {relation: _columns(con, relation) for relation in KEYS}
         sessions = dict(Query.load("targets/session_digest").frame(con).iter_rows())

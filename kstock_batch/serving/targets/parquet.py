@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.files import fsync, rename_into_place
 from kstock_batch.serving.targets.content import KEYS, Content
 from kstock_batch.serving.targets.failures import failures_named, require_all
@@ -52,10 +53,9 @@ def _is_whole(generation: Path) -> bool:
 
 
 def _write(content: Content, relation: str, path: Path) -> None:
-    quoted = str(path).replace("'", "''")
     rows = f"SELECT * FROM {relation}"  # in the serving file's own order: newest session first, best first
     options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_AT_ONCE}"
-    content.con.execute(f"COPY ({rows}) TO '{quoted}' ({options})")
+    content.con.execute(f"COPY ({rows}) TO {quoted_text(path)} ({options})")
     path.chmod(0o644)
     fsync(path)
 

@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager
 from datetime import date
 from typing import Any
 
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import TargetFailed
-from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view, quoted
+from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view
 from kstock_batch.serving.targets.server import URI_VARIABLE, Server
 
 SCHEMA = "kstock"
@@ -85,8 +86,8 @@ def _create(cursor: Any, content: Content) -> None:
     if _rows(cursor, f"SELECT to_regnamespace('{SCHEMA}') IS NULL") == [(True,)]:
         cursor.execute(f"CREATE SCHEMA {SCHEMA}")
     for relation, key in KEYS.items():
-        columns = [f"{quoted(name)} {_kind(kind)}" for name, kind in content.columns[relation].items()]
-        primary = f"PRIMARY KEY ({', '.join(map(quoted, key))})"
+        columns = [f"{quoted_name(name)} {_kind(kind)}" for name, kind in content.columns[relation].items()]
+        primary = f"PRIMARY KEY ({', '.join(map(quoted_name, key))})"
         cursor.execute(f"CREATE TABLE {SCHEMA}.{relation} ({', '.join(columns)}, {primary})")
     for table, columns_of_ours in _OF_OURS.items():
         cursor.execute(f"CREATE TABLE {SCHEMA}.{table} ({columns_of_ours})")

@@ -9,9 +9,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import TargetFailed
 from kstock_batch.files import rename_into_place
-from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view, quoted
+from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view
 from kstock_batch.serving.targets.failures import FIX, failures_named, require_all
 
 CACHE_KB = 64_000
@@ -74,8 +75,8 @@ def _build(con: sqlite3.Connection, content: Content) -> None:
 
 
 def _create(con: sqlite3.Connection, content: Content, relation: str) -> None:
-    columns = [f"{quoted(name)} {_KINDS.get(kind, 'TEXT')}" for name, kind in content.columns[relation].items()]
-    key = ", ".join(map(quoted, KEYS[relation]))
+    columns = [f"{quoted_name(name)} {_KINDS.get(kind, 'TEXT')}" for name, kind in content.columns[relation].items()]
+    key = ", ".join(map(quoted_name, KEYS[relation]))
     con.execute(f"CREATE TABLE {relation} ({', '.join(columns)}, PRIMARY KEY ({key})) WITHOUT ROWID")
 
 

@@ -1,4 +1,4 @@
-"""What a publication says, as one number a table: what is already said need not be published again."""
+"""Whether the store has anything to say that the publication does not: what is already said need not be published."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 import duckdb
 
-from kstock_batch.serving.publish import SCHEMA_VERSION, TABLES, card_rows
+from kstock_batch.bot.quoting import quoted_text
+from kstock_batch.serving.contents import SCHEMA_VERSION, TABLES, card_rows
 from kstock_batch.store.queries import Query
 
-# A run that changed nothing leaves a line in the ledger: no reason for the bot to read everything anew.
-_COMPARED = tuple(table for table in TABLES if table != "run")
+# A run that changed nothing leaves lines in the ledger: no reason for the bot to read everything anew.
+_COMPARED = tuple(table for table in TABLES if table not in ("run", "run_stage"))
 _SUM = "SELECT count(*), sum(hash(t)) FROM ({}) AS t"
 
 Sums = dict[str, tuple[Any, ...]]
@@ -28,16 +29,16 @@ def is_published(con: duckdb.DuckDBPyConnection, target: Path, model_card: Mappi
 def _sums_to_publish(con: duckdb.DuckDBPyConnection, model_card: Mapping[str, Any]) -> Sums:
     sums = {table: _sum(con, Query.load(f"serve/{table}").text) for table in _COMPARED}
     card = _sum(con, Query.load("serve/model_card").text, card_rows(model_card))
-    return {**sums, "model_card": card, "publication": (SCHEMA_VERSION,)}
+    said = _sum(con, "FROM named_prediction")
+    return {**sums, "model_card": card, "prediction": said, "publication": (SCHEMA_VERSION,)}
 
 
 def _sums_of(target: Path) -> Sums:
     """Read every row of the file, in an instance of its own: a damaged one would take the store's down with it."""
     with duckdb.connect(":memory:") as con:
-        quoted = str(target).replace("'", "''")
-        con.execute(f"ATTACH '{quoted}' AS published (READ_ONLY)")
+        con.execute(f"ATTACH {quoted_text(target)} AS published (READ_ONLY)")
         con.execute("USE published")
-        sums = {table: _sum(con, f"FROM {table}") for table in (*_COMPARED, "model_card")}
+        sums = {table: _sum(con, f"FROM {table}") for table in (*_COMPARED, "model_card", "prediction")}
         return {**sums, "publication": con.execute("SELECT schema_version FROM publication").fetchall()[0]}
 
 

@@ -1,4 +1,5 @@
--- what:   the predictions of the newest session, best first (a view of the published file)
+-- what:   the predictions of the newest session, best first: a table of its own, because its few rows lie together in two
+--         blocks of the file, where a year's lie in one block a column, each of which the first question would read whole
 -- grain:  ticker
 -- reads:  prediction
 -- params:

@@ -1,0 +1,84 @@
+"""Commands about the publications that are kept, and the way back to one."""
+
+from typing import Any
+
+import click
+
+from kstock_batch import console
+from kstock_batch.cli.options import as_json, utc_now
+from kstock_batch.errors import ConfigError
+from kstock_batch.settings import Settings
+
+
+@click.command("generations")
+@as_json
+@click.pass_obj
+def show_generations(settings: Settings, as_json: bool) -> None:
+    """List the publications that are kept for a rollback, newest first; * is in place.
+
+    \b
+    Example:
+      kstock-batch predictions generations
+    """
+    _show(settings, as_json)
+
+
+@click.command("rollback")
+@click.option("--to", "run_id", help="Go back to this one.  [default: the newest sound one before the one in place]")
+@click.option("--list", "only_list", is_flag=True, help="Only list what is kept.")
+@as_json
+@click.pass_obj
+def roll_back_predictions(settings: Settings, run_id: str | None, only_list: bool, as_json: bool) -> None:
+    """Put an earlier publication back in place; readers see it with their next question.
+
+    It is verified in a fresh process first. The one it replaces is kept. The store is not needed, and the next score
+    publishes anew.
+
+    \b
+    Examples:
+      kstock-batch predictions rollback
+      kstock-batch predictions rollback --to 20261030T093000Z-1f3a9c
+    """
+    if only_list:
+        if run_id:
+            raise ConfigError(f"--list and --to {run_id} contradict each other", fix="give one of them")
+        _show(settings, as_json)
+        return
+    from kstock_batch.bot.reader import PredictionReader
+    from kstock_batch.serving.rollback import roll_back
+
+    done = roll_back(settings.published, run_id)
+    status = PredictionReader(settings.published, settings.max_age_sessions, clock=utc_now).status()
+    for what in done.skipped:
+        console.note(f"warning: {what}")
+    if status.is_stale:
+        console.note(
+            f"warning: it is {status.age_sessions} sessions old, limit {settings.max_age_sessions}:"
+            " readers refuse it as stale until the next score"
+        )
+    if as_json:
+        console.document({**done.row(), "age_sessions": status.age_sessions, "is_stale": status.is_stale})
+        return
+    instead = f"instead of {done.replaced}" if done.replaced else "which was in place already or was missing"
+    console.result(f"published {done.restored.run_id} as-of {done.restored.as_of} again, {instead}")
+
+
+def _show(settings: Settings, as_json: bool) -> None:
+    from kstock_batch.serving.rollback import list_generations
+
+    found = list_generations(settings.published)
+    if as_json:
+        console.document([vars(one) for one in found])
+        return
+    console.table(f"publications kept in {settings.published.parent}", [_row(vars(one)) for one in found])
+    console.result(f"{len(found)} of at most {settings.generations} publications are kept")
+
+
+def _row(facts: dict[str, Any]) -> dict[str, Any]:
+    shown = ("id", "as_of", "published_at", "model_version", "n_predictions")
+    return {
+        "": "*" if facts["is_current"] else "",
+        **{name: facts[name] for name in shown},
+        "MB": facts["n_bytes"] / 1e6,
+        "problem": facts["problem"] or "",
+    }
