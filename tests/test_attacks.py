@@ -1,4 +1,4 @@
-"""What a hostile asker of `kstock-batch sql` tries, and what becomes of it: each line of ATTACKS once succeeded or might.
+"""What a hostile asker of `kstock-batch sql` tries, and what becomes of it: each line did succeed once, or might.
 
 {file} is the database asked, {other} one that is not, {outside} a folder of somebody else's, {temp} DuckDB's own.
 """

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import signal
 import stat
@@ -209,14 +208,6 @@ def test_the_store_remains_usable_and_the_folder_clean(warehouse, target):
     predict(warehouse, THURSDAY, {SAMSUNG: 0.4})
     assert publish_now(warehouse, target).as_of == THURSDAY
     assert only_the_file(target)
-
-
-def test_a_verification_that_takes_long_draws_no_progress_into_its_answer(served):
-    target, _, _ = served
-    order = json.dumps([str(target), "SELECT current_setting('enable_progress_bar'), $digest", "x"])
-    command = [sys.executable, "-c", publishing._VERIFIER]
-    done = subprocess.run(command, input=order, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [[False, "x"]]
 
 
 # What is refused; the old publication stays

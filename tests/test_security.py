@@ -48,7 +48,7 @@ EXECUTING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "m
 }
 EXECUTING_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "input"}
 EXECUTING_METHODS = {"read_pickle", "to_pickle", "read_hdf", "deserialize", "map_elements", "spec_from_file_location"}
-PROCESSES = {"serving/publish.py", "learners/lstm_process.py"}  # a fresh interpreter each, on code of ours
+PROCESSES = {"serving/verifier.py", "learners/lstm_process.py"}  # a fresh interpreter each, on code of ours
 
 
 def executed(module: ast.Module) -> list[str]:
@@ -115,7 +115,7 @@ def processes(module: ast.Module) -> list[str]:
 
 def test_processes_are_started_in_two_places_and_each_is_this_interpreter():
     started = {name_of(path): processes(tree(path)) for path in MODULES if processes(tree(path))}
-    assert started == {"learners/lstm_process.py": ["subprocess.Popen"], "serving/publish.py": ["subprocess.run"]}
+    assert started == {"learners/lstm_process.py": ["subprocess.Popen"], "serving/verifier.py": ["subprocess.Popen"]}
     for name in PROCESSES:
         text = (PACKAGE / name).read_text(encoding="utf-8")
         assert len(re.findall(r"command = \[sys\.executable, ", text)) == 1
@@ -143,6 +143,7 @@ OURS: dict[str, dict[str, str]] = {
     "features/extra_columns.py": {"values": "quoted names, joined"},
     "features/labels.py": {"statement": "an INSERT of a file of sql/"},
     "features/retrieval.py": {"columns": "quoted names, joined"},
+    "judging/outcomes.py": {"table": "a name in a tuple of that function, or written here"},
     "ingest/versions.py": {
         "table.name": "of a table contract, market/tables.py",
         "self.table.name": "of a table contract",
@@ -165,7 +166,55 @@ OURS: dict[str, dict[str, str]] = {
         "quoted": "by quoted_name, a line above",
     },
     "serving/export.py": {"table": "a key of TABLES: the command offers no other"},
-    "serving/publish.py": {"name": "of TABLES, or written here", "view": "of VIEWS"},
+    "serving/contents.py": {
+        "name": "of TABLES, or written here",
+        "view": "of VIEWS",
+        "text": "of a file of sql/serve/",
+        "store": "the database that this connection opened",
+        "_HASHES.format(relation)": "a constant about one of two relations written here",
+        "total": "a constant, a line above",
+    },
+    "serving/generations.py": {"name": "file_<n>, counted here", "_FACTS.format(name)": "a constant about it"},
+    "serving/news.py": {
+        "table": "of TABLES, or written here",
+        "_SUM.format(statement)": "a constant about a file of sql/serve/ or one of those tables",
+    },
+    "serving/night_features.py": {
+        "ticker": "one of two expressions written here",
+        "table.name": "of a table contract",
+        "by_day": "a column of a table contract",
+    },
+    "serving/targets/content.py": {
+        "', '.join(cells)": "quoted names, joined",
+        "relation": "a key of KEYS",
+        "rows": "made of the two above",
+        "order": "quoted names of KEYS, joined",
+        "some": "dates, as Python writes them",
+    },
+    "serving/targets/parquet.py": {
+        "relation": "a key of KEYS",
+        "rows": "made of it",
+        "options": "constants",
+    },
+    "serving/targets/postgres.py": {
+        "statement": "written in this module",
+        "relation": "a key of KEYS",
+        "', '.join(columns)": "quoted names and constants, joined",
+        "primary": "quoted names of KEYS, joined",
+        "table": "a key of KEYS or of _OF_OURS",
+        "columns_of_ours": "of _OF_OURS",
+        "view": "of VIEWS",
+        "portable_view(view)": "a file of sql/serve/",
+    },
+    "serving/targets/sqlite.py": {
+        "relation": "a key of KEYS",
+        "', '.join('?' * len(columns))": "a parameter for each column",
+        "', '.join(columns)": "quoted names and constants, joined",
+        "key": "quoted names of KEYS, joined",
+        "insert": "made of these",
+        "view": "of VIEWS",
+        "portable_view(view)": "a file of sql/serve/",
+    },
     "serving/snapshot.py": {"table": "of TABLES, or written here", "facts": "a constant"},
     "serving/standalone.py": {"name": "a constant of the caller's: CATALOGUE or HANDED_OUT"},
     "store/catalogue.py": {

@@ -168,6 +168,8 @@ def _bring_labels_up_to_date(warehouse: Warehouse, settings: Settings, run: Run,
     with run.stage("labels") as stage, warehouse.transaction():
         stage.n_rows = replace_labels(con, start, due.newest, settings.price_basis)
         con.execute("DELETE FROM label_due")
-        mark = "INSERT INTO outcome_due SELECT DISTINCT as_of, $run_id FROM prediction WHERE as_of >= $start"
-        con.execute(mark, {"start": start, "run_id": run.run_id})
+        con.execute(
+            "INSERT INTO outcome_due SELECT DISTINCT as_of, $run_id FROM prediction WHERE as_of >= $start",
+            {"start": start, "run_id": run.run_id},
+        )
     return stage.n_rows

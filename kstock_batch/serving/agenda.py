@@ -13,6 +13,8 @@ from kstock_batch.registry import ModelVersion
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import Query
 
+_LATER = "SELECT count(*) FROM raw_calendar WHERE session > $newest AND cutoff_at <= $now"
+
 
 @dataclass(frozen=True)
 class Agenda:
@@ -60,14 +62,13 @@ def agenda_tonight(con: duckdb.DuckDBPyConnection, settings: Settings, version: 
             left_out[session] = f"model {version.version} was trained on outcomes known by {learnt}"
         else:
             missed.append(session)
-    later = "SELECT count(*) FROM raw_calendar WHERE session > $newest AND cutoff_at <= $now"
     return Agenda(
         newest,
         [newest],
         missed,
         left_out,
         n_older=found[0][2] if found else 0,
-        n_behind=con.execute(later, {"newest": newest, "now": now}).fetchall()[0][0],
+        n_behind=con.execute(_LATER, {"newest": newest, "now": now}).fetchall()[0][0],
         day_off=today if is_no_session(con, today := seoul_date(now), now) else None,
     )
 

@@ -10,8 +10,9 @@ from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.serving.contents import SCHEMA_VERSION, TABLES, card_rows
 from kstock_batch.store.queries import Query
 
-# A run that changed nothing leaves lines in the ledger: no reason for the bot to read everything anew.
-_COMPARED = tuple(table for table in TABLES if table not in ("run", "run_stage"))
+# A run that scores nothing leaves its own lines in these: no reason for the bot to read everything anew.
+_OF_RUNS = ("run", "run_stage", "audit_result")
+_COMPARED = tuple(table for table in TABLES if table not in _OF_RUNS)
 _SUM = "SELECT count(*), sum(hash(t)) FROM ({}) AS t"
 
 Sums = dict[str, tuple[Any, ...]]

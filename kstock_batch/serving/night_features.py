@@ -19,6 +19,7 @@ from kstock_batch.serving.session_windows import SessionWindows, first_session
 from kstock_batch.store.queries import Query
 
 KEY = ("ticker", "as_of")
+_BUILDS = "SELECT definition_digest, run_id, built_at FROM feature_session WHERE as_of BETWEEN $start AND $end"
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def _as_held(
 
 def _builds(con: duckdb.DuckDBPyConnection, start: date, end: date) -> pl.DataFrame:
     """Return by which definitions, when and by which run the features of each session were computed, the last last."""
-    statement = "SELECT definition_digest, run_id, built_at FROM feature_session WHERE as_of BETWEEN $start AND $end"
-    builds: pl.DataFrame = con.sql(statement, params={"start": start, "end": end}).pl()
+    builds: pl.DataFrame = con.sql(_BUILDS, params={"start": start, "end": end}).pl()
     return builds.sort("built_at")
 
 
