@@ -77,7 +77,8 @@ def sql(
 ) -> None:
     """Ask the published file, or the store, a question in SQL, read-only.
 
-    Published: prediction, feature_latest, model_card, publication, run, calendar; views latest, ml_predictions.
+    Published: prediction, feature_latest, model_card, publication, run, calendar, scorecard, running_scorecard,
+    running_decile, drift; views latest, ml_predictions.
     Store: views feature, labelled_feature, feature_window, judged_prediction, price, listing, session; macros
     feature_history(ticker), cross_section(as_of), window_20d(ticker, as_of); and the tables below them.
 

@@ -4,8 +4,8 @@ The sessions judged are the champion's own once there are ``min_sessions`` of th
 champion that is replaced every week would never be judged at all. Each is held against the promise of its own version.
 
 The log-loss itself is no check: over 60 sessions that of an honest model goes from 0.43 to 0.59 with the market's mood,
-and its own probabilities shuffled within each session were told from it in fewer than one window in ten. What the market
-moves less is how far it stays below the volatility floor of the same night, and the AUC inside each session.
+and its own probabilities shuffled within each session were told from it in less than one window in ten. What the
+market moves less is how far it stays below the volatility floor of the same night, and the AUC inside each session.
 
 The limits were chosen on three years of out-of-sample KRX sessions (720, 2,200 stocks); tests/benchmarks/drift.py
 measures what they come to, and docs/outcomes.md has the figures.
