@@ -37,13 +37,13 @@ def drift(state):
     return DriftVerdict(DAY, "model-1", 60, DAY, DAY, (check,))
 
 
-def standing(*, found=None, champion_problem=None, runs=(), writer=None, verdict=None):
-    told = Situation(found or published(), 3, champion_problem, runs, writer, verdict)
+def standing(*, found=None, champion_problem=None, runs=(), writer=None, store_problem=None, verdict=None):
+    told = Situation(found or published(), 3, champion_problem, runs, writer, store_problem, verdict)
     return [(alert.severity, alert.sentence) for alert in alerts(told)]
 
 
 def test_when_all_is_well_nothing_stands():
-    assert standing(runs=[ran("score", "done"), ran("score", "failed", "old")], verdict=drift("ok")) == []
+    assert standing(runs=[ran("score", "done"), ran("retrain", "done")], verdict=drift("ok")) == []
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_when_all_is_well_nothing_stands():
         ),
         ({"champion_problem": "no model"}, ("fail", "there is no model to score with: no model")),
         (
-            {"runs": [ran("score", "failed", "no data"), ran("score", "done")]},
+            {"runs": [ran("score", "failed", "no data"), ran("ingest files", "done")]},
             ("fail", "the last score, 2024-06-28 03:00:00 UTC, failed: no data"),
         ),
         (
@@ -70,6 +70,7 @@ def test_when_all_is_well_nothing_stands():
             {"runs": [ran("score", "running")]},
             ("fail", "the last score, 2024-06-28 03:00:00 UTC, was killed"),
         ),
+        ({"store_problem": "it is damaged"}, ("fail", "the store cannot be read: it is damaged")),
         ({"verdict": drift("drifted")}, ("fail", drift("drifted").sentence)),
         ({"verdict": drift("watch")}, ("warn", drift("watch").sentence)),
     ],
@@ -187,11 +188,27 @@ def test_a_night_that_failed_fails_the_check_until_one_succeeds(well):
     done(well, "check")
 
 
+RUN = "INSERT INTO run VALUES ({}, {}, NULL, {}, 1, {}, NULL, NULL, 'no disk')"
+
+
 def test_a_night_that_was_killed_fails_the_check(well):
-    write(
-        well, "INSERT INTO run VALUES ('x', 'score', NULL, 'running', 1, DATE '2999-01-01', NULL, NULL, NULL)"
-    )  # nobody holds the lock
+    write(well, RUN.format("'x'", "'score'", "'running'", "DATE '2999-01-01'"))  # nobody holds the lock
     assert "was killed" in failed(well, "score_failed")
+
+
+def test_a_failed_night_stands_however_much_was_run_after_it(well):
+    write(well, RUN.format("'x'", "'score'", "'failed'", "DATE '2999-01-01'"))
+    write(
+        well,
+        "INSERT INTO run SELECT i::VARCHAR, 'features', NULL, 'done', 1, DATE '2999-01-01' + to_days(i::INTEGER),"
+        " NULL, NULL, NULL FROM range(1, 30) AS day (i)",
+    )
+    assert "failed: no disk" in failed(well, "score_failed")
+
+
+def test_a_store_of_flipped_bytes_fails_the_check(well):
+    flip_byte(Settings(root=well).store, at=10)
+    assert "fail: the store cannot be read: " in failed(well, "store")
 
 
 def test_a_model_that_has_drifted_fails_the_check_and_one_that_is_watched_does_not(well):

@@ -400,7 +400,7 @@ def verdict(cards, *, rows=None, warned=()):
     chosen = sessions_judged(cards, "model-1", DriftLimits())
     told = forecasts(chosen) if rows is None else rows
     return judge_drift(
-        DAYS[-1], "model-1", chosen, told.filter(pl.lit(bool(chosen.height))), list(warned), DriftLimits()
+        DAYS[-1], "model-1", chosen, told.filter(pl.lit(bool(chosen.height))), list(warned), limits=DriftLimits()
     )
 
 

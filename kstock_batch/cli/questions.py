@@ -95,7 +95,8 @@ def sql(
     """Ask the published file, or the store, a question in SQL, read-only.
 
     Published: prediction, latest, feature_latest, window_latest, model_card, publication, published_session,
-    audit_result, run, run_stage, calendar; views ml_predictions, session_digest, content_digest.
+    audit_result, run, run_stage, calendar, scorecard, running_scorecard, running_decile, drift; views ml_predictions,
+    session_digest, content_digest.
     Store: views feature, labelled_feature, feature_window, named_prediction, judged_prediction, price, listing,
     session; macros feature_history(ticker), cross_section(as_of), window_20d(ticker, as_of); and the tables below them.
 

@@ -67,6 +67,7 @@ def judge_drift(
     cards: pl.DataFrame,
     forecasts: pl.DataFrame,
     warned: Sequence[int],
+    *,
     limits: DriftLimits,
 ) -> DriftVerdict:
     """Return the verdict of the night ``as_of`` on the champion ``model_version``.
@@ -149,7 +150,5 @@ def _features(warned: Sequence[int], limits: DriftLimits) -> Iterator[DriftCheck
 def _check(name: str, value: float, limits: tuple[float, float], sentence: str) -> DriftCheck:
     watch, drifted = limits
     state = "drifted" if value >= drifted else "watch" if value >= watch else "ok"
-    limit = {"ok": watch, "watch": watch, "drifted": drifted}[state]
-    return DriftCheck(
-        name, state, value, watch, drifted, f"{sentence}; {state} from {limit:g} on" if state != "ok" else sentence
-    )
+    told = sentence if state == "ok" else f"{sentence}; {state} from {drifted if state == 'drifted' else watch:g} on"
+    return DriftCheck(name, state, value, watch, drifted, told)

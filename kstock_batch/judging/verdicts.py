@@ -25,7 +25,7 @@ def give_verdict(
     start = sessions[0] if sessions else as_of
     forecasts = Query.load("judging/forecast").frame(con, start=start, sessions=sessions)
     warned = Query.load("judging/warned_feature").frame(con, as_of=as_of, n=AUDITED)["n_offending"].to_list()
-    verdict = judge_drift(as_of, model_version, cards, forecasts, warned, limits)
+    verdict = judge_drift(as_of, model_version, cards, forecasts, warned, limits=limits)
     with warehouse.transaction():
         _keep(con, verdict, run)
     return verdict

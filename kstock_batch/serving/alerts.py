@@ -37,8 +37,9 @@ class Situation:
     published : what a reader makes of the published file
     max_age_sessions : older is stale
     champion_problem : why there is no model to score with, or None
-    runs : the last runs, newest first
+    runs : the newest run of each command: what failed and was then done is over
     writer : who holds the store's lock, or None
+    store_problem : why the store cannot be read, or None; that somebody writes it is none
     drift : the newest verdict on what was served, or None
     """
 
@@ -47,6 +48,7 @@ class Situation:
     champion_problem: str | None
     runs: Sequence[Mapping[str, Any]]
     writer: str | None
+    store_problem: str | None
     drift: DriftVerdict | None
 
 
@@ -75,18 +77,15 @@ def _of_champion(situation: Situation) -> Iterator[Alert]:
 
 
 def _of_runs(situation: Situation) -> Iterator[Alert]:
-    """Look at the newest run of each command: what failed and was then done is over."""
-    seen: set[str] = set()
+    if situation.store_problem:
+        yield Alert("store", "fail", f"the store cannot be read: {situation.store_problem}")
     for run in situation.runs:
-        if run["command"] in seen:
-            continue
-        seen.add(run["command"])
-        severity = "fail" if run["command"] == NIGHTLY else "warn"
-        name = f"{run['command']}_failed"
+        name, severity = f"{run['command']}_failed", "fail" if run["command"] == NIGHTLY else "warn"
+        began = f"the last {run['command']}, {run['started_at']} UTC"
         if run["status"] == "failed":
-            yield Alert(name, severity, f"the last {run['command']}, {run['started_at']} UTC, failed: {run['told']}")
+            yield Alert(name, severity, f"{began}, failed: {run['told']}")
         elif run["status"] == "running" and situation.writer is None:
-            yield Alert(name, severity, f"the last {run['command']}, {run['started_at']} UTC, was killed")
+            yield Alert(name, severity, f"{began}, was killed")
 
 
 def _of_drift(drift: DriftVerdict | None) -> Iterator[Alert]:

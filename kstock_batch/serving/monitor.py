@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Any
 
 from kstock_batch.bot.reader import PredictionReader
-from kstock_batch.errors import KStockError
+from kstock_batch.errors import DataNotReady, KStockError, WarehouseLocked
 from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, verdict_of
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
@@ -25,7 +25,15 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
     writer = lock_holder(settings.store.with_suffix(".lock"))
     champion, champion_problem = _champion(settings)
     history = _history(settings)
-    situation = Situation(found, settings.max_age_sessions, champion_problem, history.runs, writer, history.drift)
+    situation = Situation(
+        published=found,
+        max_age_sessions=settings.max_age_sessions,
+        champion_problem=champion_problem,
+        runs=history.newest_runs,
+        writer=writer,
+        store_problem=history.problem,
+        drift=history.drift,
+    )
     facts: dict[str, Any] = {
         "root": settings.root.resolve(),
         "store": _store(settings),
@@ -51,29 +59,43 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _History:
-    """The last runs, newest first, and the newest verdict on what was served."""
+    """What was done and found.
+
+    Attributes
+    ----------
+    runs, newest_runs : the last ones, newest first, and the newest of each command
+    drift : the newest verdict on what was served
+    problem : why this is what the publication knows and not the store, unless somebody is writing that
+    """
 
     runs: list[dict[str, Any]]
+    newest_runs: list[dict[str, Any]]
     drift: DriftVerdict | None
+    problem: str | None = None
 
 
 def _history(settings: Settings) -> _History:
-    """Return the store's, or while somebody writes it, what the publication knows."""
+    """Return what the store tells, or while it cannot be read, what the publication does."""
     try:
         with Warehouse.read(settings) as warehouse:
             runs = Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
-            return _History(runs, newest_verdict(warehouse.con, date.max))
-    except KStockError:
-        runs = _published(settings, "reports/last_runs", n=LAST_RUNS)
-        verdicts = _published(settings, "judging/newest_drift", as_of=date.max)
-        return _History(runs, verdict_of(verdicts[0]) if verdicts else None)
+            newest_runs = Query.load("reports/newest_run").rows(warehouse.con)
+            return _History(runs, newest_runs, newest_verdict(warehouse.con, date.max))
+    except (DataNotReady, WarehouseLocked):  # nothing to read yet, or not now
+        problem = None
+    except KStockError as error:
+        problem = error.what
+    runs = _published(settings, "reports/last_runs", n=LAST_RUNS)
+    verdicts = _published(settings, "judging/newest_drift", as_of=date.max)
+    drift = verdict_of(verdicts[0]) if verdicts else None
+    return _History(runs, _published(settings, "reports/newest_run"), drift, problem)
 
 
 def _published(settings: Settings, name: str, **params: Any) -> list[dict[str, Any]]:
     """Return the rows of a statement whose tables the publication has too; none if it cannot say."""
     statement = Query.load(name).text
     try:
-        with asked(settings, statement, of_store=False, limit=LAST_RUNS, params=params) as answer:
+        with asked(settings, statement, of_store=False, limit=None, params=params) as answer:
             return list(answer.rows())
     except KStockError:
         return []

@@ -66,7 +66,7 @@ class Model:
         rows = np.concatenate([np.arange(self.begins[s], self.begins[s + 1]) for s in market.served])
         day = np.repeat(np.arange(SERVED), [self.begins[s + 1] - self.begins[s] for s in market.served])
         forecasts = self.forecasts[rows].with_columns(as_of=pl.Series(DAYS)[day])
-        return judge_drift(DAYS[-1], "model", cards, forecasts, [], DriftLimits())
+        return judge_drift(DAYS[-1], "model", cards, forecasts, [], limits=DriftLimits())
 
 
 def spoilt(rows: pl.DataFrame, rng: np.random.Generator) -> dict[str, Floats]:
