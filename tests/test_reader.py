@@ -397,6 +397,6 @@ def test_it_needs_nothing_but_the_standard_library_and_duckdb(path, generations,
         "[>>>>>>>>--] 83.0%  ML: 강한 매수 신호",
         "3 2 2024-06-25",
         "['kstock_batch']",
-        "['kstock_batch', 'kstock_batch.bot', 'kstock_batch.bot.publication', 'kstock_batch.bot.reader',"
-        " 'kstock_batch.bot.results', 'kstock_batch.errors']",
+        "['kstock_batch', 'kstock_batch.bot', 'kstock_batch.bot.publication', 'kstock_batch.bot.quoting',"
+        " 'kstock_batch.bot.reader', 'kstock_batch.bot.results', 'kstock_batch.errors']",
     ]
