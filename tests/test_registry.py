@@ -341,6 +341,7 @@ def test_a_version_is_whole_or_gone_while_it_is_deleted(registry, five, monkeypa
 def test_a_name_that_is_nearly_a_versions_leads_nowhere(name, registry, version):
     odd = name.replace("{}", version.version)
     shutil.copytree(version.folder, registry.folder / f"{version.version}\n")  # what $ in a pattern would let pass
+    assert ([found.version for found in registry.versions()], registry.damaged()) == ([version.version], {})
     for ask in (registry.get, lambda odd: registry.promote(odd, at=NOON)):
         with pytest.raises(ModelRefused, match="there is no model version"):
             ask(odd)

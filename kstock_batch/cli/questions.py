@@ -71,7 +71,9 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the answer to; Parquet needs one.")
 @click.option("--store", is_flag=True, help="Ask the private store, which no writer can open meanwhile.")
 @click.option(
-    "--limit", type=click.IntRange(1), help=f"Rows at most.  [default: {SHOWN_ROWS} in a table, else {WRITTEN_ROWS}]"
+    "--limit",
+    type=click.IntRange(1),
+    help=f"Rows at most.  [default: {SHOWN_ROWS:,} in a table, else {WRITTEN_ROWS:,}]",
 )
 @click.option(
     "--timeout",

@@ -71,7 +71,6 @@ class Answer:
             cursor = self.con.execute(self.statement, self.params)
             names = _distinct([column[0] for column in cursor.description or ()])
             while found := cursor.fetchmany(BATCH if self.limit is None else min(BATCH, self.limit + 1 - self.n_rows)):
-                self.clock.require_time()
                 for row in found:
                     if self.n_rows == self.limit:
                         self.is_cut = True
@@ -93,7 +92,6 @@ class Answer:
     def _counted(self, reader: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with _faults_are_named(self.path, self.clock):
             for batch in reader:
-                self.clock.require_time()
                 room = batch.num_rows if self.limit is None else self.limit - self.n_rows
                 self.is_cut = batch.num_rows > room
                 if room:
@@ -175,7 +173,7 @@ def _require_a_question(con: duckdb.DuckDBPyConnection, path: Path, clock: Clock
     with _faults_are_named(path, clock):
         tree = str(con.execute(_TREE, {"text": explained[1] if explained else text}).fetchall()[0][0])
     if tree.startswith(_NO_TREE):
-        raise _unanswerable("it explains what is no SELECT")
+        raise _unanswerable("it is no SELECT, or explains what is none")
     if writes := _WRITES.search(tree):
         raise _unanswerable(f"it holds a statement of kind {writes[1]}, which does not only ask")
 
@@ -199,9 +197,6 @@ def _faults_are_named(path: Path, clock: Clock) -> Iterator[None]:
     """Translate what DuckDB says of a statement, or of the file it reads, into one sentence."""
     try:
         yield
-    except MemoryError as error:
-        fix = "ask for less at a time, or raise memory_limit in kstock.toml"
-        raise KStockError(f"the answer from {path} needs more memory than allowed", fix=fix) from error
     except (duckdb.Error, OSError) as error:  # pyarrow tells of DuckDB's errors as its own, which are OSErrors
         if "interrupted" in str(error).lower():
             clock.require_time()

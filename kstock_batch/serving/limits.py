@@ -79,7 +79,7 @@ def _watch(con: duckdb.DuckDBPyConnection, clock: Clock, ended: threading.Event,
 
 @contextmanager
 def memory_limited(limit: str) -> Iterator[None]:
-    """Let this process allocate ``limit`` (as "4GB"; "" = as it likes) and some headroom more than it has now."""
+    """Let the body allocate ``limit`` (as "4GB"; "" = all it likes) and some headroom, or say that it is too little."""
     held = _bytes_held()
     if not limit or held is None:
         yield
@@ -90,6 +90,9 @@ def memory_limited(limit: str) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), hard))
     try:
         yield
+    except MemoryError as error:  # of Python or pyarrow; DuckDB has an error of its own
+        fix = "ask for less, or raise memory_limit in kstock.toml"
+        raise KStockError(f"the answer needs more memory than memory_limit = {limit}", fix=fix) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
