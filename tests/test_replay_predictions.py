@@ -130,7 +130,7 @@ def test_a_correction_that_came_later_changes_nothing_and_one_that_counts_for_th
     done(trained_root, "features")
     answer = replayed(trained_root)
     assert causes(answer) == []
-    assert "scored again, the night would be another one" in answer["notes"][1]
+    assert answer["notes"][1].endswith("computed anew since, or due to be; scored again, it would be another one")
     done(trained_root, "score", "--as-of", as_of)
     assert (causes(replayed(trained_root)), replayed(trained_root)["notes"]) == ([], [])
 
@@ -184,6 +184,14 @@ def test_a_model_that_was_pruned_is_named(trained_root):
     assert f"the model that made them, {version}, is no longer in {trained_root / 'models'}" in refused.stderr
     assert "from a copy" in refused.stderr
     assert causes(replayed(trained_root)) == ["model"]
+
+
+def test_a_model_that_only_the_published_file_names_is_contradicted_by_the_store(trained_root):
+    change_file(trained_root, "UPDATE prediction SET model_version = '20200101T000000Z-000000'")
+    answer = replayed(trained_root)
+    assert causes(answer) == ["model", "predictions"]
+    told = "the store no longer says what it published in the same run: model_version of "
+    assert answer["findings"][1]["told"].startswith(told)
 
 
 @pytest.mark.parametrize("name", ["lgbm.txt", "xgb.ubj", "lstm.safetensors", "manifest.json"])
@@ -242,6 +250,7 @@ def test_more_than_last_bits_are_told_with_the_libraries_that_differ(trained_roo
     (finding,) = replayed(trained_root)["findings"]
     assert finding["cause"] == "program"
     assert f"lightgbm 99.0 here, {versions['lightgbm']} when the model was made" in finding["told"]
+    assert "kstock-batch" not in finding["told"]
     assert "torch" not in finding["told"]  # it only trains
 
 
@@ -369,6 +378,9 @@ def test_what_was_changed_in_the_published_file_is_told_as_such(trained_root):
     assert refused.exit_code == 30
     told = f"the published file was changed after it was written: probability of {stock}"
     assert told in sentence(refused)
+    (cell,) = replayed(trained_root)["differing"]["cells"]
+    assert (cell["ticker"], cell["column"]) == (stock, "probability")
+    assert float(cell["published"]) - float(cell["rebuilt"]) == pytest.approx(1e-16, rel=0.5)
 
 
 def test_a_cell_changed_in_the_store_and_not_in_the_file_is_the_stores(trained_root):

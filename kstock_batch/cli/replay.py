@@ -50,10 +50,7 @@ def replay(settings: Settings, as_of: date, ticker: str | None, as_json: bool) -
 
 
 def _tell(done: "PredictionReplay", ticker: str | None, stock: list[dict[str, object]] | None) -> None:
-    cells = done.comparison.cells
-    if not cells.is_empty():
-        title = f"what differs, {min(SHOWN_CELLS, cells.height)} of {cells.height:,} cells"
-        shown = cells.head(SHOWN_CELLS).select("ticker", "column", published="there", rebuilt="rebuilt")
-        console.table(title, shown.to_dicts())
+    if shown := done.cells(SHOWN_CELLS):
+        console.table(f"what differs, {len(shown)} of {done.comparison.cells.height:,} cells", shown)
     if stock:
         console.table(f"{ticker} as-of {done.night.as_of}", stock)

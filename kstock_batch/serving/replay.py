@@ -17,12 +17,13 @@ from kstock_batch.registry import Registry
 from kstock_batch.serving.bits import Comparison, some
 from kstock_batch.serving.night_features import NightFeatures, windows_of
 from kstock_batch.serving.published_night import PublishedNight
-from kstock_batch.serving.replay_findings import Case, Finding, findings, model_of
+from kstock_batch.serving.replay_findings import Case, Finding, findings, model_of, of_records
 from kstock_batch.serving.score import explained, predicted
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
 KEY = ("ticker",)
+CELLS_IN_JSON = 100  # a night that differs in every column has 40,000
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ class PredictionReplay:
             for name in (self.night.rows if self.rebuilt is None else self.rebuilt).columns
         ]
 
+    def cells(self, n: int) -> list[dict[str, Any]]:
+        """Return the first ``n`` cells that differ: ticker, column, published, rebuilt."""
+        cells = self.comparison.cells.head(n)
+        return (
+            []
+            if cells.is_empty()
+            else cells.select(*KEY, "column", pl.col("there").alias("published"), "rebuilt").to_dicts()
+        )
+
     def row(self) -> dict[str, Any]:
         """Return JSON values."""
         differs = self.comparison
@@ -90,7 +100,7 @@ class PredictionReplay:
             "place": self.night.place,
             **asdict(self.night.origin),
             "findings": [asdict(finding) for finding in self.findings],
-            "differing": {"columns": differs.columns, "tickers": differs.tickers},
+            "differing": {"columns": differs.columns, "tickers": differs.tickers, "cells": self.cells(CELLS_IN_JSON)},
             "notes": list(self.notes),
         }
 
@@ -103,7 +113,7 @@ def replay_predictions(settings: Settings, as_of: date) -> PredictionReplay:
         model = model_of(night, registry)
         if isinstance(model, Finding):
             notes = (*night.notes, "nothing was rebuilt: without the model there is nothing to compare")
-            return PredictionReplay(night, None, Comparison(night.rows.height), (model,), notes)
+            return PredictionReplay(night, None, Comparison(night.rows.height), (model, *of_records(night)), notes)
         features = NightFeatures.read(warehouse.con, recipe_of(settings), as_of, night.scored_at)
     rebuilt = _predictions(model, features.rebuilt, night)
     case = Case(
@@ -143,8 +153,9 @@ def _notes(features: NightFeatures) -> list[str]:
     if features.late:
         late = some([str(rows) for rows in features.late])
         notes.append(f"since it was scored, raw rows that count for it came or were retracted: {late}")
-    if not features.against_stored.is_identical and features.is_explained:
-        notes.append("the stored features are of those later raw rows: scored again, the night would be another one")
+    if not features.against_stored.is_identical and (features.is_explained or features.is_defined_otherwise):
+        told = "the stored features are no longer those of the night: computed anew since, or due to be"
+        notes.append(f"{told}; scored again, it would be another one")
     return notes
 
 

@@ -62,6 +62,11 @@ class Case:
         of_its_night = not self.features.is_built_since
         return of_its_night and len(self.from_stored.tickers) < len(self.rebuilt.tickers)
 
+    @property
+    def is_file_alone(self) -> bool:
+        """Whether the published file differs while the store's rows of the same run come out."""
+        return self.store_rebuilt is not None and self.store_rebuilt.is_identical and not self.rebuilt.is_identical
+
 
 def model_of(night: PublishedNight, registry: Registry) -> Champion | Finding:
     """Return the model that made the predictions, or why there is none to make them again."""
@@ -85,7 +90,8 @@ def findings(case: Case) -> list[Finding]:
     found, judged = _of_features(case)
     if not judged.is_identical:
         found.append(_of_rows(case, judged))
-    found += _of_records(case)
+    if not case.is_file_alone:
+        found += of_records(case.night)
     return sorted(found, key=lambda finding: CAUSES.index(finding.cause))
 
 
@@ -118,7 +124,9 @@ def _defined_otherwise(case: Case) -> Finding:
 
 def _inputs(case: Case) -> Finding:
     late = case.features.late
-    how = f"came or were retracted since ({some([str(rows) for rows in late])})" if late else "were changed in place"
+    how = "were changed in place, or the features before the score"
+    if late:
+        how = f"came or were retracted since ({some([str(rows) for rows in late])})"
     return Finding(
         "inputs",
         f"the raw rows no longer give the features it was scored from: {_own(case.features.against_stored).told};"
@@ -147,24 +155,22 @@ def _of_rows(case: Case, judged: Comparison) -> Finding:
             f" {'; '.join(whys)}",
             "replay where it was scored, with the library versions of then",
         )
-    as_of = case.night.as_of
-    if case.store_rebuilt is not None and case.store_rebuilt.is_identical:
-        where = "the published file was changed after it was written"
-        fix = f"`kstock-batch score --as-of {as_of} --force` publishes it anew"
-    else:
-        where = "predictions were changed after they were made"
-        fix = f"`kstock-batch score --as-of {as_of} --force` makes them anew"
-    return Finding("predictions", f"{where}: {judged.told}", fix)
+    if case.is_file_alone:
+        told = f"the published file was changed after it was written: {judged.told}"
+        return Finding("predictions", told, "the store still has them: `kstock-batch score` publishes them again")
+    told = f"predictions were changed after they were made: {judged.told}"
+    return Finding("predictions", told, _score_again(case.night))
 
 
 def _otherwise(case: Case, judged: Comparison) -> list[str]:
     """Return what may make this program compute otherwise; what scored is not recorded, what trained is."""
-    manifest, here = case.champion.version.manifest, library_versions()
+    manifest = case.champion.version.manifest
+    here = {"kstock-batch": __version__} | library_versions()
     stated = {"kstock-batch": manifest["program"]} | manifest["libraries"]
     whys = [
         f"{name} {here.get(name, 'absent')} here, {version} when the model was made"
         for name, version in stated.items()
-        if name not in ONLY_TRAINS and (here | {"kstock-batch": __version__}).get(name) != version
+        if name not in ONLY_TRAINS and here.get(name) != version
     ]
     if case.champion.warning:
         whys.append(case.champion.warning)
@@ -178,19 +184,22 @@ def _otherwise(case: Case, judged: Comparison) -> list[str]:
     return whys
 
 
-def _of_records(case: Case) -> list[Finding]:
+def of_records(night: PublishedNight) -> list[Finding]:
     """Return what the records of the night contradict: its run, and the other place that holds its predictions."""
-    night, found = case.night, []
+    found = []
     if night.run_began_at is None:
         told = f"the ledger of runs knows no run {night.origin.run_id}, which the rows name"
         found.append(Finding("predictions", told, "restore the store that scored them, or score the session again"))
     against = night.against_store()
-    is_told = case.store_rebuilt is not None and case.store_rebuilt.is_identical and not case.rebuilt.is_identical
-    if against is not None and not against.is_identical and not is_told:
+    if against is not None and not against.is_identical:
         told = f"the store no longer says what it published in the same run: {against.told}"
-        fix = f"`kstock-batch score --as-of {night.as_of} --force` makes and publishes them anew"
-        found.append(Finding("predictions", told, fix))
+        found.append(Finding("predictions", told, _score_again(night)))
     return found
+
+
+def _score_again(night: PublishedNight) -> str:
+    again = f"`kstock-batch score --as-of {night.as_of} --force`"
+    return f"restore them from a copy, or promote {night.origin.model_version} and make them anew with {again}"
 
 
 def _own(features: Comparison) -> Comparison:
