@@ -132,7 +132,13 @@ def test_the_reader_works_where_there_is_nothing_but_duckdb(publications, tmp_pa
     assert python is None or interpreter_version == f"({python.replace('.', ', ')})"
     assert ours == str(
         [
-            *("kstock_batch", "kstock_batch.bot", "kstock_batch.bot.publication", "kstock_batch.bot.reader"),
+            *(
+                "kstock_batch",
+                "kstock_batch.bot",
+                "kstock_batch.bot.publication",
+                "kstock_batch.bot.quoting",
+                "kstock_batch.bot.reader",
+            ),
             *("kstock_batch.bot.results", "kstock_batch.errors"),
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
 DAY, NOON = date(2024, 6, 28), datetime(2024, 6, 28, 3)
-FACTS = PublicationFacts(1, DAY, None, NOON, "run-1", 10, 1, "model-1", "abc", "digest")
+FACTS = PublicationFacts(1, DAY, None, NOON, "run-1", 10, 1, "model-1", "abc", "digest", None)
 
 
 # What stands
@@ -93,9 +94,7 @@ def test_a_file_that_cannot_be_read_stands_even_while_an_older_one_is_served():
 
 
 def test_a_degraded_publication_stands_with_its_reason():
-    from types import SimpleNamespace
-
-    facts = SimpleNamespace(**vars(FACTS), degraded_why="half of KOSDAQ is missing")
+    facts = replace(FACTS, degraded_why="half of KOSDAQ is missing")
     assert standing(found=published(facts=facts)) == [
         ("fail", "the predictions as-of 2024-06-28 were published degraded: half of KOSDAQ is missing")
     ]

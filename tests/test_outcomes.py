@@ -222,10 +222,12 @@ def test_a_failure_in_the_middle_changes_nothing(hand, monkeypatch):
 
 def test_a_store_of_before_outcomes_has_all_its_sessions_due(tmp_path):
     from kstock_batch.store import migrations
+    from kstock_batch.store import warehouse as store
 
     steps = migrations._migrations()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "_migrations", lambda: steps[:3])
+        patch.setattr(store, "install_catalogue", lambda con: None)  # today's views need today's columns
         with hand_store(tmp_path, DAYS[:3]) as warehouse:
             warehouse.con.execute(
                 "INSERT INTO prediction SELECT as_of, 'a', 0.5, 0.5, 'x', 0, 0.2, 1, 1, 1, NULL, NULL, NULL, 'm', 'f',"

@@ -22,7 +22,7 @@ from kstock_batch.settings import Settings
 
 def predictions(root):
     rows = PredictionReader(Settings(root=root).published, None).top(5000)
-    return pl.DataFrame([{**vars(row), "shap_top3": json.dumps(row.shap_top3)} for row in rows])
+    return pl.DataFrame([{**row.facts(), "shap_top3": json.dumps(row.shap_top3)} for row in rows])
 
 
 def inode(root):
