@@ -25,8 +25,8 @@ STATEMENTS = sorted(
 OF_PUBLICATION = [
     name
     for name in STATEMENTS
-    if name in ("serve/latest", "serve/verify", "serve/published_session")
-    or name.startswith(("serve/view_", "targets/"))
+    if name in ("serve/latest", "serve/published_session")
+    or name.startswith(("serve/verify_", "serve/view_", "targets/"))
 ]
 OF_STORE = sorted(set(STATEMENTS) - set(OF_PUBLICATION))
 # A view is a relation: a question sorts its own answer, and a sort inside would cost every question that does not care.

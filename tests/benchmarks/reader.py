@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
-from year_store import made_store
 
 from kstock_batch.bot.reader import Prediction, PredictionReader
 
@@ -42,12 +43,20 @@ def measured(question: str, ask: Callable[[], object], n: int, prepare: Callable
 
 def published(root: Path, n_sessions: int, n_tickers: int) -> Path:
     """Return a publication of made predictions."""
+    from year_store import made_store
+
     from kstock_batch.serving.publish import publish
 
     target = root / "predictions.duckdb"
     with made_store(root, n_sessions=n_sessions, n_tickers=n_tickers) as warehouse:
         publish(warehouse, target, run_id="made", published_at=datetime(2026, 10, 30, 10), model_card={})
     return target
+
+
+def published_elsewhere(*given: object) -> Path:
+    """Return ``published`` of another process: garbage of what it imports would be collected during the questions."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(published, *given).result()
 
 
 def imported(module: str) -> Callable[[], object]:
@@ -133,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "published.duckdb"
-        shutil.copyfile(given.file or published(folder, given.sessions, given.tickers), path)
+        shutil.copyfile(given.file or published_elsewhere(folder, given.sessions, given.tickers), path)
         print(f"DuckDB {duckdb.__version__}, Python {sys.version.split()[0]}, {path.stat().st_size / 1e6:.1f} MB")
         print(HEADER)
         measure_others(path, measure_reader(path), folder)
