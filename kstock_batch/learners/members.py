@@ -1,12 +1,17 @@
 """Which members there are, and which this environment can train or score: an absent library is no error."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from kstock_batch.learners.base import Member
+if TYPE_CHECKING:  # the names alone must cost a command line nothing
+    from kstock_batch.learners.base import Member
 
 
 class Home(NamedTuple):
@@ -24,12 +29,14 @@ HOMES: Mapping[str, Home] = {
     "lstm": Home("kstock_batch.learners.lstm", "LstmMember", "torch", None),  # scores in numpy
 }
 MEMBER_NAMES: tuple[str, ...] = tuple(HOMES)
+UNUSED = ("sklearn", "pandas")  # what the boosting libraries load where it is installed
 
 
 def member_class(name: str) -> type[Member]:
     """Return the class of a member, importing its library."""
     home = HOMES[name]
-    return cast("type[Member]", getattr(import_module(home.module), home.class_name))
+    with _kept_out(UNUSED):
+        return cast("type[Member]", getattr(import_module(home.module), home.class_name))
 
 
 def own_parameters(name: str, n_rows: int) -> dict[str, Any]:
@@ -67,3 +74,15 @@ def absence(wanted: Sequence[str], names: Sequence[str], what: str) -> str | Non
 def is_installed(library: str) -> bool:
     """Return whether a library could be imported, without importing it."""
     return find_spec(library) is not None
+
+
+@contextmanager
+def _kept_out(libraries: Sequence[str]) -> Iterator[None]:
+    """Have libraries seem absent for a moment: to import these two takes longer than to score a night."""
+    absent = [library for library in libraries if library not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: the import system says "not there"
+    try:
+        yield
+    finally:
+        for library in absent:
+            del sys.modules[library]

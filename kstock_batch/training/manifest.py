@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
 SETTINGS = (
     *("train_sessions", "validation_share", "n_folds", "embargo_sessions", "tree_stride", "sequence_stride"),
-    *("lstm_epochs", "tree_rounds", "budget_minutes"),
+    *("lstm_epochs", "tree_rounds", "budget_minutes", "device", "price_basis", "include_preferred"),
 )
 
 

@@ -1,0 +1,33 @@
+"""What a command must not import: a night of a second or two has no time for libraries it does not use."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+
+def imported_by(statement: str) -> set[str]:
+    """Return the top-level modules a fresh process has imported after ``statement``."""
+    told = f"import json, sys\n{statement}\nprint(json.dumps([name for name in sys.modules if sys.modules[name]]))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+def test_the_command_line_starts_without_any_library_of_the_models_or_the_data():
+    assert not imported_by("import kstock_batch.cli") & {"numpy", "polars", "duckdb", "scipy", "lightgbm", "xgboost"}
+
+
+@pytest.mark.parametrize("name", ["lgbm", "xgb", "lstm"])
+def test_a_member_is_read_without_what_only_training_or_others_need(name):
+    unused = {"sklearn", "pandas", "torch"}
+    assert all(find_spec(library) for library in unused)  # they are here to be imported
+    found = imported_by(f"from kstock_batch.learners.members import member_class\nmember_class({name!r})")
+    assert "kstock_batch" in found
+    assert not found & unused
+
+
+def test_who_needs_scikit_learn_after_us_finds_it():
+    kept = "from kstock_batch.learners.members import member_class\nmember_class('lgbm')\nimport pandas, sklearn"
+    assert {"pandas", "sklearn", "lightgbm"} <= imported_by(kept)
