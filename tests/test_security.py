@@ -216,7 +216,7 @@ OURS: dict[str, dict[str, str]] = {
         "portable_view(view)": "a file of sql/serve/",
     },
     "serving/snapshot.py": {"table": "of TABLES, or written here", "facts": "a constant"},
-    "serving/standalone.py": {"name": "a constant of the caller's: CATALOGUE or HANDED_OUT"},
+    "serving/standalone.py": {"name": "a constant of the caller's: CATALOGUE or HANDED_OUT", "options": "constants"},
     "store/catalogue.py": {
         "_name(query)": "the name of a file of sql/views/",
         "', '.join(query.declared)": "the parameters in its header",
