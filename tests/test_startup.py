@@ -24,7 +24,8 @@ def test_a_night_judges_and_a_status_tells_without_the_slow_parts_of_scipy():
 
 
 def test_the_command_line_starts_without_any_library_of_the_models_or_the_data():
-    assert not imported_by("import kstock_batch.cli") & {"numpy", "polars", "duckdb", "scipy", "lightgbm", "xgboost"}
+    heavy = {"numpy", "polars", "duckdb", "scipy", "lightgbm", "xgboost"}
+    assert not imported_by("import kstock_batch.cli.app") & heavy
 
 
 @pytest.mark.parametrize("name", ["lgbm", "xgb", "lstm"])

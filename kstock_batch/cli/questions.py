@@ -12,7 +12,6 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError, KStockError
-from kstock_batch.files import remove_unfinished
 from kstock_batch.settings import Settings
 
 SHOWN = ("rank", "ticker", "name", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
@@ -137,6 +136,8 @@ def sql(
 
 def _end_process(error: KStockError) -> None:
     """End this process at once, as nothing in it listens: while it lives, it may hold the store's lock."""
+    from kstock_batch.files import remove_unfinished
+
     remove_unfinished()
     told = Thread(target=console.note, args=(f"error: {error}",), daemon=True)
     told.start()
