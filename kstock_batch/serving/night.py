@@ -1,5 +1,6 @@
 """A night: features up to date, the sessions that are due scored in order, one publication if it says anything new."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -8,16 +9,17 @@ from kstock_batch.champion import Champion
 from kstock_batch.errors import AuditFailed, DataNotReady, PublicationGated
 from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.features.sessions import price_range
+from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.judging.outcomes import judge_due_sessions
 from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
-from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
+from kstock_batch.serving.agenda import agenda_asked, agenda_tonight, is_no_session
 from kstock_batch.serving.news import is_published
+from kstock_batch.serving.night_told import summary, warnings
 from kstock_batch.serving.publish import publish
 from kstock_batch.serving.score import Scored, score_session
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
 from kstock_batch.settings import Settings
-from kstock_batch.store.audits import AuditResult
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
@@ -80,42 +82,58 @@ def score_nights(
     if as_of and not since and is_no_session(warehouse.con, as_of, run.started_at):
         return Night(as_of, None, f"skipped: {as_of} is no session of the exchange")
     champion = Champion.load(Registry(settings.models).champion())
+    version = champion.version
     bring_up_to_date(warehouse, settings, run)
     if since or as_of:
         agenda = agenda_asked(warehouse.con, settings, since, as_of)
     else:
-        agenda = agenda_tonight(warehouse.con, settings, champion.version, run.started_at)
+        agenda = agenda_tonight(warehouse.con, settings, version, run.started_at)
     run.as_of = agenda.as_of
-    left_out, scored = dict(agenda.left_out), []
-    asked = [day for day in agenda.asked if force or not _is_scored(warehouse, champion.version, day)]
-    for day in agenda.missed + asked:
+    due = [day for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
+    scored, left_out = _scored(warehouse, settings, run, champion, agenda.missed, due, accept_degraded=accept_degraded)
+    n_judged, drift = _judged(warehouse, settings, run, agenda.as_of, version)
+    n_published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
+    targets = deliver(settings, run)
+    told = summary(agenda, scored, version.version, is_published=n_published > 0)
+    return Night(
+        *(agenda.as_of, version.version, told + targets.told(), scored, n_published),
+        is_published=n_published > 0,
+        targets=targets,
+        warnings=[*filter(None, [champion.warning]), *warnings(agenda, {**agenda.left_out, **left_out}, scored, drift)],
+    )
+
+
+def _scored(
+    warehouse: Warehouse,
+    settings: Settings,
+    run: Run,
+    champion: Champion,
+    missed: Sequence[date],
+    due: Sequence[date],
+    *,
+    accept_degraded: bool,
+) -> tuple[list[Scored], dict[date, str]]:
+    """Score ``missed`` sessions and those that are ``due``; return them, and why missed ones are left out."""
+    scored, left_out = [], {}
+    for day in (*missed, *due):
         try:
             scored.append(score_session(warehouse, settings, run, day, champion, accept_degraded=accept_degraded))
         except (AuditFailed, DataNotReady, PublicationGated) as error:
-            if day not in agenda.missed:
+            if day not in missed:
                 raise
             left_out[day] = error.what  # what was missed must not cost the bot tonight's session too
+    return scored, left_out
+
+
+def _judged(
+    warehouse: Warehouse, settings: Settings, run: Run, as_of: date, version: ModelVersion
+) -> tuple[int, DriftVerdict]:
+    """Judge the sessions that matured; return how many predictions that were, and the night's verdict on drift."""
     with run.stage("outcomes") as stage:
         _, known_through = price_range(warehouse.con, settings.price_basis)
         stage.n_rows = judge_due_sessions(warehouse, run, known_through=known_through, basis=settings.price_basis)
-        drift = give_verdict(warehouse, run, as_of=agenda.as_of, model_version=champion.version.version)
-    is_news = bool(scored) or stage.n_rows > 0
-    n_published = _publish(warehouse, settings, run, champion.version, always=is_news)
-    targets = deliver(settings, run)
-    return Night(
-        as_of=agenda.as_of,
-        model_version=champion.version.version,
-        summary=_summary(agenda, scored, champion.version.version, is_published=n_published > 0) + targets.told(),
-        scored=scored,
-        n_published=n_published,
-        is_published=n_published > 0,
-        targets=targets,
-        warnings=[
-            *([champion.warning] if champion.warning else []),
-            *([drift.sentence] if drift.state != "ok" else []),
-            *_warnings(agenda, left_out, scored),
-        ],
-    )
+        drift = give_verdict(warehouse, run, as_of=as_of, model_version=version.version)
+    return stage.n_rows, drift
 
 
 def _publish(warehouse: Warehouse, settings: Settings, run: Run, champion: ModelVersion, *, always: bool) -> int:
@@ -152,40 +170,3 @@ def _version_of_newest(warehouse: Warehouse, settings: Settings, champion: Model
 def _card(version: ModelVersion) -> dict[str, Any]:
     names = ("version", "as_of", "fingerprint", "base_rate", "training", "judged", "weights", "metrics", "features")
     return {name: version.manifest[name] for name in names}
-
-
-def _warnings(agenda: Agenda, left_out: dict[date, str], scored: list[Scored]) -> list[str]:
-    """Return what somebody should know of a night that went less well than it might have."""
-    told = [f"missed session {day} is left out: {why}" for day, why in sorted(left_out.items())]
-    if agenda.n_older:
-        told.append(
-            f"{agenda.n_older} sessions missed before those stay so: catch_up_sessions reaches no further,"
-            " `kstock-batch score --from DATE` does"
-        )
-    told.extend(f"{s.as_of} is published degraded: {s.degraded_why}" for s in scored if s.degraded_why)
-    return told + [_warning(s, a) for s in scored[-1:] for a in s.audits if a.n_offending]
-
-
-def _warning(scored: Scored, audit: AuditResult) -> str:
-    sample = ", ".join(str(tuple(row.values())) for row in audit.sample)
-    return f"audit {audit.audit} as-of {scored.as_of}: {audit.n_offending} rows, e.g. {sample}"
-
-
-def _summary(agenda: Agenda, scored: list[Scored], version: str, *, is_published: bool) -> str:
-    if not scored:
-        return _nothing_due(agenda, version, is_published=is_published)
-    n_scored, n_bars = sum(s.n_scored for s in scored), sum(s.n_bars for s in scored)
-    newest = scored[-1].as_of
-    span = f"as-of {newest}" if len(scored) == 1 else f"of {len(scored)} sessions, newest as-of {newest},"
-    degraded = ", degraded" if any(s.degraded_why for s in scored) else ""
-    return f"scored {n_scored:,} of {n_bars:,} stocks {span} with {version}{degraded}"
-
-
-def _nothing_due(agenda: Agenda, version: str, *, is_published: bool) -> str:
-    """Say why there was nothing to score, and whether there should have been."""
-    skipped = f"skipped: {agenda.day_off} is no session of the exchange; " if agenda.day_off else ""
-    behind = f"; {agenda.n_behind} later sessions have no prices yet" if agenda.n_behind > 1 else ""
-    if agenda.n_behind == 1:
-        behind = "; the session after it has no prices yet"
-    told = "published again" if is_published else "nothing changed"
-    return f"{skipped}already scored as-of {agenda.as_of} with {version}; {told}{behind}"
