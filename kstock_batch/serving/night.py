@@ -90,14 +90,16 @@ def score_nights(
                 raise
             left_out[day] = error.what  # what was missed must not cost the bot tonight's session too
     n_published = _publish(warehouse, settings, run, champion.version, always=bool(scored))
+    summary = _summary(agenda, scored, champion.version.version, is_published=n_published > 0)
+    warnings = [*filter(None, [champion.warning]), *_warnings(agenda, left_out, scored)]
     return Night(
-        as_of=agenda.as_of,
-        model_version=champion.version.version,
-        summary=_summary(agenda, scored, champion.version.version, is_published=n_published > 0),
-        scored=scored,
-        n_published=n_published,
+        agenda.as_of,
+        champion.version.version,
+        summary,
+        scored,
+        n_published,
         is_published=n_published > 0,
-        warnings=[*([champion.warning] if champion.warning else []), *_warnings(agenda, left_out, scored)],
+        warnings=warnings,
     )
 
 
