@@ -284,7 +284,7 @@ def test_features_computed_anew_since_are_told_where_nearly_all_stocks_differ(tr
 def test_a_price_changed_in_place_is_named_with_its_stock_first(trained_root):
     stock, day = stock_of(trained_root), newest(trained_root) - timedelta(days=7)
     where = f"ticker = '{stock}' AND session = DATE '{day}'"
-    change_store(trained_root, f"UPDATE raw_price SET close = close * 1.02, high = high * 1.02 WHERE {where}")
+    change_store(trained_root, f"UPDATE raw_price SET close = close * 1.3, high = high * 1.3 WHERE {where}")
     (finding,) = replayed(trained_root)["findings"]
     assert finding["cause"] == "inputs"
     assert "the raw rows no longer give the features it was scored from" in finding["told"]
@@ -398,6 +398,14 @@ def test_a_cell_changed_in_both_is_named_once(trained_root):
         change_it(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
     (finding,) = replayed(trained_root)["findings"]
     assert finding["told"] == f"predictions were changed after they were made: lift of {stock}"
+
+
+def test_a_member_changed_by_hand_in_every_row_is_no_matter_of_processors(trained_root):
+    for change_it in (change_file, change_store):
+        change_it(trained_root, "UPDATE prediction SET lgbm = lgbm * 0.99")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["cause"] == "predictions"
+    assert finding["told"].startswith("predictions were changed after they were made: lgbm of ")
 
 
 def test_a_row_that_was_taken_out_and_one_that_was_put_in_are_named(trained_root):
