@@ -1,8 +1,9 @@
 """A night: features up to date, the sessions that are due scored in order, one publication if it says anything new."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any
 
 from kstock_batch.champion import Champion
@@ -13,7 +14,7 @@ from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.judging.outcomes import judge_due_sessions
 from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
-from kstock_batch.serving.agenda import agenda_asked, agenda_tonight, is_no_session
+from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
 from kstock_batch.serving.news import is_published
 from kstock_batch.serving.night_told import summary, warnings
 from kstock_batch.serving.publish import publish
@@ -89,8 +90,9 @@ def score_nights(
     else:
         agenda = agenda_tonight(warehouse.con, settings, version, run.started_at)
     run.as_of = agenda.as_of
-    due = [day for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
-    scored, left_out = _scored(warehouse, settings, run, champion, agenda.missed, due, accept_degraded=accept_degraded)
+    score = partial(score_session, warehouse, settings, run, champion=champion, accept_degraded=accept_degraded)
+    scored, left_out = _caught_up(agenda, score)
+    scored += [score(day) for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
     n_judged, drift = _judged(warehouse, settings, run, agenda.as_of, version)
     n_published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
     targets = deliver(settings, run)
@@ -99,28 +101,17 @@ def score_nights(
         *(agenda.as_of, version.version, told + targets.told(), scored, n_published),
         is_published=n_published > 0,
         targets=targets,
-        warnings=[*filter(None, [champion.warning]), *warnings(agenda, {**agenda.left_out, **left_out}, scored, drift)],
+        warnings=[*filter(None, [champion.warning]), *warnings(agenda, left_out, scored, drift)],
     )
 
 
-def _scored(
-    warehouse: Warehouse,
-    settings: Settings,
-    run: Run,
-    champion: Champion,
-    missed: Sequence[date],
-    due: Sequence[date],
-    *,
-    accept_degraded: bool,
-) -> tuple[list[Scored], dict[date, str]]:
-    """Score ``missed`` sessions and those that are ``due``; return them, and why missed ones are left out."""
-    scored, left_out = [], {}
-    for day in (*missed, *due):
+def _caught_up(agenda: Agenda, score: Callable[[date], Scored]) -> tuple[list[Scored], dict[date, str]]:
+    """Return the missed sessions that were scored, and why the others are left out."""
+    scored, left_out = [], dict(agenda.left_out)
+    for day in agenda.missed:
         try:
-            scored.append(score_session(warehouse, settings, run, day, champion, accept_degraded=accept_degraded))
+            scored.append(score(day))
         except (AuditFailed, DataNotReady, PublicationGated) as error:
-            if day not in missed:
-                raise
             left_out[day] = error.what  # what was missed must not cost the bot tonight's session too
     return scored, left_out
 
