@@ -185,7 +185,7 @@ cli(sys.argv[2:])
 _NEEDS = {
     "ingest": "kstock_batch.ingest.pipeline kstock_batch.store.ledger",
     "features": "kstock_batch.features.build kstock_batch.store.ledger",
-    "score": "kstock_batch.serving.night kstock_batch.store.ledger torch lightgbm xgboost",
+    "score": "kstock_batch.serving.night.night kstock_batch.store.ledger torch lightgbm xgboost",
 }
 
 

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from kstock_batch.bot.results import score_bonus, signal_label
-from kstock_batch.serving.publish import Publication, publish
+from kstock_batch.serving.publication.publish import Publication, publish
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 

@@ -11,7 +11,7 @@ from hand_store import KNOWN, hand_store, prices, put, weekdays
 from kstock_batch.errors import DataNotReady
 from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.registry import ModelVersion
-from kstock_batch.serving.agenda import agenda_asked, agenda_tonight, is_no_session
+from kstock_batch.serving.night.agenda import agenda_asked, agenda_tonight, is_no_session
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import insert_rows
 from small_store import predict

@@ -20,9 +20,9 @@ import pytest
 from factories import asked_json, done, run, sentence
 from kstock_batch.cli import questions
 from kstock_batch.errors import KStockError, TimeLimitReached
-from kstock_batch.serving import limits
-from kstock_batch.serving.ask import asked
-from kstock_batch.serving.limits import memory_limited, time_limited
+from kstock_batch.serving.questions import limits
+from kstock_batch.serving.questions.ask import asked
+from kstock_batch.serving.questions.limits import memory_limited, time_limited
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 

@@ -4,7 +4,7 @@ import math
 
 import polars as pl
 
-from kstock_batch.serving.bits import Comparison
+from kstock_batch.serving.replay.bits import Comparison
 
 
 def compared(there, rebuilt, key=("ticker",), columns=("x",)):

@@ -239,7 +239,7 @@ def test_the_check_works_while_the_store_is_being_written_from_what_is_published
 
 
 def test_a_publication_of_before_verdicts_is_no_reason_to_fail(well, monkeypatch):
-    from kstock_batch.serving import contents
+    from kstock_batch.serving.publication import contents
 
     monkeypatch.setattr(contents, "TABLES", [name for name in contents.TABLES if name != "drift"])
     Settings(root=well).published.unlink()  # what is carried on keeps its tables

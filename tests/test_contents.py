@@ -9,8 +9,8 @@ import pytest
 
 from factories import opened
 from kstock_batch.market.contract import FEATURE_NAMES
-from kstock_batch.serving import contents
-from kstock_batch.serving import publish as publishing
+from kstock_batch.serving.publication import contents
+from kstock_batch.serving.publication import publish as publishing
 from small_store import FRIDAY, MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, small_store
 
 SAMSUNG, HYNIX, HALTED, YOUNG = "005930", "000660", "001230", "004560"

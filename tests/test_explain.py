@@ -17,7 +17,7 @@ from kstock_batch.cli.explain import HALF, sign_bar
 from kstock_batch.learners.calibration import logit
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.registry import Registry
-from kstock_batch.serving.explain import _largest
+from kstock_batch.serving.questions.explain import _largest
 from kstock_batch.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]

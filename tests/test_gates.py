@@ -10,8 +10,16 @@ from factories import asked_json, done, run, sentence, store_rows
 from hand_store import KNOWN, hand_store, listing, prices, put, weekdays
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.errors import PublicationGated
-from kstock_batch.serving.distribution import distribution
-from kstock_batch.serving.gates import OF_WHAT_IS_MISSING, Finding, Gate, coverage, data_gates, require_passed, wrong
+from kstock_batch.serving.night.distribution import distribution
+from kstock_batch.serving.night.gates import (
+    OF_WHAT_IS_MISSING,
+    Finding,
+    Gate,
+    coverage,
+    data_gates,
+    require_passed,
+    wrong,
+)
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, audit_names
 from kstock_batch.store.warehouse import insert_rows
@@ -285,7 +293,7 @@ def fail_coverage(monkeypatch, *days):
     def gate(con, as_of, tickers):
         return Gate("coverage", [Finding(f"{len(tickers)} names on {as_of}", as_of not in days)])
 
-    monkeypatch.setattr("kstock_batch.serving.score.coverage", gate)
+    monkeypatch.setattr("kstock_batch.serving.night.score.coverage", gate)
 
 
 def days_of(root):

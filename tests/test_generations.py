@@ -14,10 +14,10 @@ import pytest
 from factories import done, opened, run, sentence
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused, WarehouseLocked
 from kstock_batch.files import sha256
-from kstock_batch.serving import generations
-from kstock_batch.serving.generations import Generations
-from kstock_batch.serving.publish import publishing
-from kstock_batch.serving.rollback import list_generations, roll_back
+from kstock_batch.serving.publication import generations
+from kstock_batch.serving.publication.generations import Generations
+from kstock_batch.serving.publication.publish import publishing
+from kstock_batch.serving.publication.rollback import list_generations, roll_back
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as locks
 from small_store import MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
@@ -91,7 +91,7 @@ def test_each_publication_is_kept_under_a_second_name_that_takes_no_room(target)
 
 
 def publish_again(root, run_id, n=14):
-    from kstock_batch.serving.publish import publish
+    from kstock_batch.serving.publication.publish import publish
 
     target = Settings(root=root).published
     with reopened_store(root) as warehouse:
@@ -309,7 +309,7 @@ if "." in name:
     owner, name = getattr(module, name.split(".")[0]), name.split(".")[1]
 
 from kstock_batch.settings import Settings
-from kstock_batch.serving import publish, rollback
+from kstock_batch.serving.publication import publish, rollback
 setattr(owner, name, kill)
 target = Settings(root=Path(root)).published
 if action == "publish":
@@ -319,7 +319,9 @@ if action == "publish":
 else:
     rollback.roll_back(target)
 """
-PUBLISH, ROLLBACK, GENERATIONS = (f"kstock_batch.serving.{name}" for name in ("publish", "rollback", "generations"))
+PUBLISH, ROLLBACK, GENERATIONS = (
+    f"kstock_batch.serving.publication.{name}" for name in ("publish", "rollback", "generations")
+)
 
 
 def killed(root, action, module, name):
@@ -424,5 +426,5 @@ def test_nothing_is_kept_where_nothing_was_published(tmp_path):
 
 
 def test_a_rollback_imports_neither_polars_nor_the_learners():
-    probe = "import sys, kstock_batch.serving.rollback; print({'torch', 'lightgbm', 'xgboost'} & set(sys.modules))"
+    probe = "import sys; from kstock_batch.serving.publication import rollback; print({'torch', 'lightgbm', 'xgboost'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "set()\n"

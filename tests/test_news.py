@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from kstock_batch.serving.news import is_published
+from kstock_batch.serving.publication.news import is_published
 from small_store import MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, small_store
 
 CARD = {"auc": 0.57, "seeds": [1, 2]}  # as publish_now gives it

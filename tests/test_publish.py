@@ -13,9 +13,9 @@ import pytest
 
 from factories import disk_of
 from kstock_batch.errors import DataNotReady, DiskFull
-from kstock_batch.serving import publish as publishing
-from kstock_batch.serving import verifier as verifying
-from kstock_batch.serving.publish import PublicationRefused, publish
+from kstock_batch.serving.publication import publish as publishing
+from kstock_batch.serving.publication import verifier as verifying
+from kstock_batch.serving.publication.publish import PublicationRefused, publish
 from small_store import FRIDAY, MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
 
 HERE = Path(__file__).parent
@@ -356,7 +356,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from small_store import THURSDAY, predict, publish_now
-from kstock_batch.serving import publish as publishing
+from kstock_batch.serving.publication import publish as publishing
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 

@@ -24,8 +24,8 @@ from factories import (
 from kstock_batch.features import replay as features_replay
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.registry import Registry
-from kstock_batch.serving import night_features, replay_findings
-from kstock_batch.serving.replay import replay_predictions
+from kstock_batch.serving.replay import night_features, replay_findings
+from kstock_batch.serving.replay.replay import replay_predictions
 from kstock_batch.settings import Settings
 from test_versions import split_ten_to_one
 

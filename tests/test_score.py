@@ -132,7 +132,7 @@ def test_a_rerun_publishes_what_is_scored_but_not_in_the_publication(trained_roo
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("kstock_batch.serving.night.publish", dies)
+            patched.setattr("kstock_batch.serving.night.night.publish", dies)
             assert run(trained_root, "score", "--as-of", day, "--force").exit_code == 1
     assert "already scored" in (night := done(trained_root, "score", "--as-of", day)).stdout
     assert "published again" in night.stdout

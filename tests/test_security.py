@@ -48,7 +48,7 @@ EXECUTING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "m
 }
 EXECUTING_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "input"}
 EXECUTING_METHODS = {"read_pickle", "to_pickle", "read_hdf", "deserialize", "map_elements", "spec_from_file_location"}
-PROCESSES = {"serving/verifier.py", "learners/lstm_process.py"}  # a fresh interpreter each, on code of ours
+PROCESSES = {"serving/publication/verifier.py", "learners/lstm_process.py"}  # a fresh interpreter each, on code of ours
 
 
 def executed(module: ast.Module) -> list[str]:
@@ -115,7 +115,7 @@ def processes(module: ast.Module) -> list[str]:
 
 def test_processes_are_started_in_two_places_and_each_is_this_interpreter():
     started = {name_of(path): processes(tree(path)) for path in MODULES if processes(tree(path))}
-    assert started == {"learners/lstm_process.py": ["subprocess.Popen"], "serving/verifier.py": ["subprocess.Popen"]}
+    assert started == {name: ["subprocess.Popen"] for name in PROCESSES}
     for name in PROCESSES:
         text = (PACKAGE / name).read_text(encoding="utf-8")
         assert len(re.findall(r"command = \[sys\.executable, ", text)) == 1
@@ -160,13 +160,13 @@ OURS: dict[str, dict[str, str]] = {
         "changed": "one of two statements written here",
         "statement": "made of one of them",
     },
-    "serving/ask.py": {
+    "serving/questions/ask.py": {
         "self.statement": "the asker's own, which is what the command is for: tests/test_attacks.py",
         "setting": "of the constant _CLOSED",
         "quoted": "by quoted_name, a line above",
     },
     "serving/export.py": {"table": "a key of TABLES: the command offers no other"},
-    "serving/contents.py": {
+    "serving/publication/contents.py": {
         "name": "of TABLES, or written here",
         "view": "of VIEWS",
         "text": "of a file of sql/serve/",
@@ -174,12 +174,15 @@ OURS: dict[str, dict[str, str]] = {
         "_HASHES.format(relation)": "a constant about one of two relations written here",
         "total": "a constant, a line above",
     },
-    "serving/generations.py": {"name": "file_<n>, counted here", "_FACTS.format(name)": "a constant about it"},
-    "serving/news.py": {
+    "serving/publication/generations.py": {
+        "name": "file_<n>, counted here",
+        "_FACTS.format(name)": "a constant about it",
+    },
+    "serving/publication/news.py": {
         "table": "of TABLES, or written here",
         "_SUM.format(statement)": "a constant about a file of sql/serve/ or one of those tables",
     },
-    "serving/night_features.py": {
+    "serving/replay/night_features.py": {
         "ticker": "one of two expressions written here",
         "table.name": "of a table contract",
         "by_day": "a column of a table contract",
@@ -216,7 +219,10 @@ OURS: dict[str, dict[str, str]] = {
         "portable_view(view)": "a file of sql/serve/",
     },
     "serving/snapshot.py": {"table": "of TABLES, or written here", "facts": "a constant"},
-    "serving/standalone.py": {"name": "a constant of the caller's: CATALOGUE or HANDED_OUT", "options": "constants"},
+    "serving/publication/standalone.py": {
+        "name": "a constant of the caller's: CATALOGUE or HANDED_OUT",
+        "options": "constants",
+    },
     "store/catalogue.py": {
         "_name(query)": "the name of a file of sql/views/",
         "', '.join(query.declared)": "the parameters in its header",
@@ -382,7 +388,7 @@ def test_every_promise_of_security_md_names_a_test_that_exists():
 def test_security_md_states_the_limits_and_names_that_are():
     from kstock_batch.cli.questions import SHOWN_ROWS, TIMEOUT_S, WRITTEN_ROWS
     from kstock_batch.redaction import _SECRET_NAME, SHORTEST
-    from kstock_batch.serving.limits import GRACE_S, HEADROOM
+    from kstock_batch.serving.questions.limits import GRACE_S, HEADROOM
 
     assert f"`--timeout` ({TIMEOUT_S} s)" in SECURITY
     assert f"{SHOWN_ROWS:,} in a table, {WRITTEN_ROWS:,} else" in SECURITY

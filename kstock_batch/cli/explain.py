@@ -11,7 +11,7 @@ from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.settings import Settings
 
 if TYPE_CHECKING:
-    from kstock_batch.serving.explain import Explanation, LstmReasons, Sum
+    from kstock_batch.serving.questions.explain import Explanation, LstmReasons, Sum
 
 HALF = 10  # characters on either side of a bar's zero
 SHOWN = ("probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
@@ -35,7 +35,7 @@ def explain(settings: Settings, ticker: str, as_of: date | None, as_json: bool) 
     """
     from kstock_batch.champion import Champion
     from kstock_batch.registry import Registry
-    from kstock_batch.serving.explain import explain_stock
+    from kstock_batch.serving.questions.explain import explain_stock
     from kstock_batch.store.warehouse import Warehouse
 
     with Warehouse.read(settings) as warehouse:

@@ -112,7 +112,7 @@ def _replay(
 
 def _write(settings: Settings, rows: Any, out: Path) -> None:
     from kstock_batch.files import written_beside
-    from kstock_batch.serving.outside import file_outside
+    from kstock_batch.serving.questions.outside import file_outside
 
     with file_outside(settings, out), written_beside(out) as temp:
         rows.write_parquet(temp)
@@ -196,7 +196,7 @@ def describe_feature(ctx: click.Context, name: str, as_json: bool) -> None:
     Example:
       kstock-batch features describe rsi
     """
-    from kstock_batch.serving.describe import contract_facts, feature_called, newest_values
+    from kstock_batch.serving.questions.describe import contract_facts, feature_called, newest_values
     from kstock_batch.store.warehouse import Warehouse
 
     feature = feature_called(name)

@@ -45,7 +45,7 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
         _show(settings, as_json)
         return
     from kstock_batch.bot.reader import PredictionReader
-    from kstock_batch.serving.rollback import roll_back
+    from kstock_batch.serving.publication.rollback import roll_back
 
     done = roll_back(settings.published, run_id)
     status = PredictionReader(settings.published, settings.max_age_sessions, clock=utc_now).status()
@@ -64,7 +64,7 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
 
 
 def _show(settings: Settings, as_json: bool) -> None:
-    from kstock_batch.serving.rollback import list_generations
+    from kstock_batch.serving.publication.rollback import list_generations
 
     found = list_generations(settings.published)
     if as_json:

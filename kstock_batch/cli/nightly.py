@@ -33,7 +33,7 @@ def score(
       kstock-batch score --from 2024-07-01 --as-of 2024-07-12
       kstock-batch score --as-of 2024-07-12 --accept-degraded
     """
-    from kstock_batch.serving.night import score_nights
+    from kstock_batch.serving.night.night import score_nights
     from kstock_batch.store.ledger import opened_run
 
     if since and as_of and since > as_of:

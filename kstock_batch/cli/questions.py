@@ -107,9 +107,9 @@ def sql(
       kstock-batch sql --store "FROM window_20d('005930', '2024-06-28')" --out window.csv
       kstock-batch sql --store "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'feature'"
     """
-    from kstock_batch.serving.ask import asked
-    from kstock_batch.serving.formats import TEXTS, write_answer
-    from kstock_batch.serving.outside import file_outside
+    from kstock_batch.serving.questions.ask import asked
+    from kstock_batch.serving.questions.formats import TEXTS, write_answer
+    from kstock_batch.serving.questions.outside import file_outside
 
     form = _form(form, as_json, out)
     most = limit or (SHOWN_ROWS if form == "table" else WRITTEN_ROWS)

@@ -11,7 +11,7 @@ from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.settings import Settings
 
 if TYPE_CHECKING:
-    from kstock_batch.serving.replay import PredictionReplay
+    from kstock_batch.serving.replay.replay import PredictionReplay
 
 SHOWN_CELLS = 20
 
@@ -32,7 +32,7 @@ def replay(settings: Settings, as_of: date, ticker: str | None, as_json: bool) -
       kstock-batch predictions replay --as-of 2024-07-01
       kstock-batch predictions replay --as-of 2024-07-01 --ticker 005930 --json
     """
-    from kstock_batch.serving.replay import replay_predictions
+    from kstock_batch.serving.replay.replay import replay_predictions
 
     begun = time.monotonic()
     done = replay_predictions(settings, as_of)

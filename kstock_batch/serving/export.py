@@ -20,7 +20,7 @@ from kstock_batch.errors import ConfigError, DataNotReady
 from kstock_batch.features.sessions import session_days
 from kstock_batch.files import write_atomically
 from kstock_batch.market.sessions import Sessions
-from kstock_batch.serving.outside import folder_outside
+from kstock_batch.serving.questions.outside import folder_outside
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse

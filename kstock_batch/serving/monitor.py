@@ -10,7 +10,7 @@ from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, ver
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
 from kstock_batch.serving.alerts import Situation, alerts
-from kstock_batch.serving.ask import asked
+from kstock_batch.serving.questions.ask import asked
 from kstock_batch.settings import Settings
 from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import Query

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from year_store import made_store
 
-from kstock_batch.serving.publish import publish
-from kstock_batch.serving.rollback import roll_back
+from kstock_batch.serving.publication.publish import publish
+from kstock_batch.serving.publication.rollback import roll_back
 
 
 def processor_seconds() -> float:

@@ -45,7 +45,7 @@ def published(root: Path, n_sessions: int, n_tickers: int) -> Path:
     """Return a publication of made predictions."""
     from year_store import made_store
 
-    from kstock_batch.serving.publish import publish
+    from kstock_batch.serving.publication.publish import publish
 
     target = root / "predictions.duckdb"
     with made_store(root, n_sessions=n_sessions, n_tickers=n_tickers) as warehouse:

@@ -16,10 +16,10 @@ from kstock_batch.learners.calibration import even_prior_signal
 from kstock_batch.learners.explain import top3_json
 from kstock_batch.learners.members import MEMBER_NAMES
 from kstock_batch.registry import ModelVersion
-from kstock_batch.serving.distribution import distribution
-from kstock_batch.serving.gates import Gate, coverage, data_gates, require_passed, what_fails, wrong
-from kstock_batch.serving.session_windows import SessionWindows
-from kstock_batch.serving.yardsticks import keep_yardsticks
+from kstock_batch.serving.night.distribution import distribution
+from kstock_batch.serving.night.gates import Gate, coverage, data_gates, require_passed, what_fails, wrong
+from kstock_batch.serving.night.session_windows import SessionWindows
+from kstock_batch.serving.night.yardsticks import keep_yardsticks
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, record_audits, require_clean, run_audits
 from kstock_batch.store.ledger import Run

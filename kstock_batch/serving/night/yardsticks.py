@@ -12,7 +12,7 @@ import polars as pl
 from kstock_batch.learners.calibration import sigmoid
 from kstock_batch.learners.linear import LogisticModel
 from kstock_batch.registry import ModelVersion
-from kstock_batch.serving.session_windows import SessionWindows
+from kstock_batch.serving.night.session_windows import SessionWindows
 from kstock_batch.store.warehouse import insert_rows, replace_rows
 
 _OF_BLEND = ("log_loss", "brier_skill_pct", "brier_skill_vol_pct", "auc_day", "auc_day_vol", "ece_pct")

@@ -14,11 +14,11 @@ from kstock_batch.champion import Champion
 from kstock_batch.errors import DataNotReady, ReplayDiffers
 from kstock_batch.features.build import recipe_of
 from kstock_batch.registry import Registry
-from kstock_batch.serving.bits import Comparison, some
-from kstock_batch.serving.night_features import NightFeatures, windows_of
-from kstock_batch.serving.published_night import PublishedNight
-from kstock_batch.serving.replay_findings import Case, Finding, findings, model_of, of_records
-from kstock_batch.serving.score import explained, predicted
+from kstock_batch.serving.night.score import explained, predicted
+from kstock_batch.serving.replay.bits import Comparison, some
+from kstock_batch.serving.replay.night_features import NightFeatures, windows_of
+from kstock_batch.serving.replay.published_night import PublishedNight
+from kstock_batch.serving.replay.replay_findings import Case, Finding, findings, model_of, of_records
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 

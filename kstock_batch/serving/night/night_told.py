@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from kstock_batch.judging.drift_verdict import DriftVerdict
-from kstock_batch.serving.agenda import Agenda
-from kstock_batch.serving.score import Scored
+from kstock_batch.serving.night.agenda import Agenda
+from kstock_batch.serving.night.score import Scored
 from kstock_batch.store.audits import AuditResult
 
 

@@ -14,8 +14,8 @@ from kstock_batch.features.replay import COMPARED, compute_features
 from kstock_batch.features.sessions import read_sessions
 from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.market.tables import TABLES
-from kstock_batch.serving.bits import Comparison, some
-from kstock_batch.serving.session_windows import SessionWindows, first_session
+from kstock_batch.serving.night.session_windows import SessionWindows, first_session
+from kstock_batch.serving.replay.bits import Comparison, some
 from kstock_batch.store.queries import Query
 
 KEY = ("ticker", "as_of")

@@ -1,11 +1,11 @@
 """Publishing: the serving file is built beside the target, verified by another process, then renamed into place.
 
 1. ``.<target>.building`` begins as a copy of the last publication; the store's connection attaches it and makes it hold
-   what the store holds (serving/contents.py). Where that cannot be, it is built from nothing.
+   what the store holds (contents.py). Where that cannot be, it is built from nothing.
 2. Checkpointed and detached, it must stand alone: no write-ahead log beside it.
-3. A fresh process that has only duckdb opens it read-only and looks for faults (serving/verifier.py).
+3. A fresh process that has only duckdb opens it read-only and looks for faults (verifier.py).
 4. fsync, rename, fsync of the folder: a reader sees the old publication or the new, never half.
-5. The new publication is kept as a generation, the oldest beyond the limit are deleted (serving/generations.py).
+5. The new publication is kept as a generation, the oldest beyond the limit are deleted (generations.py).
 
 Any failure leaves the old publication as it was. One process publishes at a time: a lock file beside the target, which
 a rollback takes too, sees to that.
@@ -24,10 +24,10 @@ import duckdb
 
 from kstock_batch.errors import PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
-from kstock_batch.serving.contents import CATALOGUE, CannotCarry, Contents, fill
-from kstock_batch.serving.generations import Generations
-from kstock_batch.serving.standalone import attached, drop_foreign_log, log_of, remove
-from kstock_batch.serving.verifier import Verifier
+from kstock_batch.serving.publication.contents import CATALOGUE, CannotCarry, Contents, fill
+from kstock_batch.serving.publication.generations import Generations
+from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, log_of, remove
+from kstock_batch.serving.publication.verifier import Verifier
 from kstock_batch.settings import Settings
 from kstock_batch.store.faults import is_disk_full
 from kstock_batch.store.lock import release_lock, take_lock

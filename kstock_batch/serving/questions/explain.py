@@ -23,9 +23,9 @@ from kstock_batch.learners.calibration import Floats, logit
 from kstock_batch.learners.lstm import LstmMember
 from kstock_batch.learners.lstm_explain import explain_window
 from kstock_batch.market.contract import FEATURE_NAMES, WINDOW
-from kstock_batch.serving.score import prediction_rows, require_out_of_sample
-from kstock_batch.serving.session_windows import SessionWindows
-from kstock_batch.serving.stock_asked import StockAsked
+from kstock_batch.serving.night.score import prediction_rows, require_out_of_sample
+from kstock_batch.serving.night.session_windows import SessionWindows
+from kstock_batch.serving.questions.stock_asked import StockAsked
 from kstock_batch.settings import Settings
 
 TOP = 10

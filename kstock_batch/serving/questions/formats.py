@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from kstock_batch.files import written_beside
-from kstock_batch.serving.ask import Answer
+from kstock_batch.serving.questions.ask import Answer
 
 
 def csv_text(answer: Answer) -> Iterator[str]:

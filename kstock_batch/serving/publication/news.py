@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 from kstock_batch.bot.quoting import quoted_text
-from kstock_batch.serving.contents import SCHEMA_VERSION, TABLES, card_rows
+from kstock_batch.serving.publication.contents import SCHEMA_VERSION, TABLES, card_rows
 from kstock_batch.store.queries import Query
 
 # A run that scores nothing leaves its own lines in these: no reason for the bot to read everything anew.

@@ -23,7 +23,7 @@ import polars as pl
 
 from kstock_batch.learners.calibration import logit
 from kstock_batch.learners.members import MEMBER_NAMES
-from kstock_batch.serving.gates import Finding, Gate
+from kstock_batch.serving.night.gates import Finding, Gate
 from kstock_batch.store.queries import Query
 
 MIN_NAMES = 100  # of fewer names chance alone would move a correlation by what a fault does

@@ -16,9 +16,9 @@ from kstock_batch.errors import KStockError
 from kstock_batch.learners.members import MEMBER_NAMES, library_versions
 from kstock_batch.market.contract import FEATURES
 from kstock_batch.registry import Registry, require_intact
-from kstock_batch.serving.bits import Comparison, some
-from kstock_batch.serving.night_features import NightFeatures
-from kstock_batch.serving.published_night import PublishedNight
+from kstock_batch.serving.replay.bits import Comparison, some
+from kstock_batch.serving.replay.night_features import NightFeatures
+from kstock_batch.serving.replay.published_night import PublishedNight
 
 Cause = Literal["model", "program", "inputs", "features", "predictions"]
 CAUSES: tuple[Cause, ...] = ("model", "program", "inputs", "features", "predictions")

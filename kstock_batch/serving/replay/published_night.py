@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 
 from kstock_batch.errors import DataNotReady
-from kstock_batch.serving.bits import Comparison
+from kstock_batch.serving.replay.bits import Comparison
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import Query
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused
 from kstock_batch.files import rename_into_place
-from kstock_batch.serving.generations import Facts, Generation, Generations, link_or_copy, read_facts
-from kstock_batch.serving.publish import building, publishing
-from kstock_batch.serving.standalone import drop_foreign_log
-from kstock_batch.serving.verifier import Verifier
+from kstock_batch.serving.publication.generations import Facts, Generation, Generations, link_or_copy, read_facts
+from kstock_batch.serving.publication.publish import building, publishing
+from kstock_batch.serving.publication.standalone import drop_foreign_log
+from kstock_batch.serving.publication.verifier import Verifier
 
 log = logging.getLogger(__name__)
 

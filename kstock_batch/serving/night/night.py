@@ -14,11 +14,11 @@ from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.judging.outcomes import judge_due_sessions
 from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
-from kstock_batch.serving.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
-from kstock_batch.serving.news import is_published
-from kstock_batch.serving.night_told import summary, warnings
-from kstock_batch.serving.publish import publish
-from kstock_batch.serving.score import Scored, score_session
+from kstock_batch.serving.night.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
+from kstock_batch.serving.night.night_told import summary, warnings
+from kstock_batch.serving.night.score import Scored, score_session
+from kstock_batch.serving.publication.news import is_published
+from kstock_batch.serving.publication.publish import publish
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run

@@ -1,0 +1,1 @@
+"""A night: what is due, its scores, its gates, in words."""

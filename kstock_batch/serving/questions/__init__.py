@@ -1,0 +1,1 @@
+"""What people ask: in SQL, of a feature, of a stock."""

@@ -1,0 +1,1 @@
+"""A past night again: rebuilt, compared, and the reason where it differs."""
