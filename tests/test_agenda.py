@@ -65,6 +65,13 @@ def test_it_looks_back_as_far_as_it_was_told_and_counts_what_lies_beyond(store, 
     assert (agenda.missed, agenda.n_older) == (DAYS[9 - missed : 9], n_older)
 
 
+def test_a_hole_that_lies_wholly_beyond_its_reach_is_counted_too(store):
+    for day in DAYS[4:9]:
+        predict(store, day, {"005930": 0.5})
+    agenda = tonight(store, catch_up_sessions=3)
+    assert (agenda.missed, agenda.n_older) == ([], 2)
+
+
 def test_sessions_whose_outcome_the_model_has_seen_or_without_prices_are_left_out_with_the_reason(store):
     store.con.execute("UPDATE feature_session SET n_scoreable = 0 WHERE as_of = $day", {"day": DAYS[5]})
     store.con.execute("DELETE FROM feature_session WHERE as_of = $day", {"day": DAYS[6]})

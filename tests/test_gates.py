@@ -22,7 +22,7 @@ from kstock_batch.serving.night.gates import (
 )
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult, audit_names
-from kstock_batch.store.warehouse import insert_rows
+from kstock_batch.store.warehouse import Warehouse, insert_rows
 
 DAYS = weekdays(date(2024, 2, 5), 30)
 YESTERDAY, TODAY = DAYS[-2], DAYS[-1]
@@ -322,6 +322,16 @@ def test_a_gated_session_leaves_store_and_publication_and_tells_the_ledger(train
     assert published(trained_root).stat().st_ino == file
     ((status, error),) = store_rows(trained_root, "SELECT status, error FROM run ORDER BY started_at DESC LIMIT 1")
     assert (status, error.splitlines()[0]) == ("failed", gated.stderr.splitlines()[0].removeprefix("error: "))
+
+
+def test_a_gated_night_judges_what_matured_all_the_same(trained_root, monkeypatch):
+    newest = days_of(trained_root)[-1]
+    with Warehouse.open(Settings(root=trained_root)) as warehouse:
+        warehouse.con.execute("DELETE FROM drift")
+        warehouse.con.execute("DELETE FROM scored_session")
+    fail_coverage(monkeypatch, newest)
+    assert run(trained_root, "score").exit_code == 19
+    assert store_rows(trained_root, "SELECT as_of FROM drift") == [(newest,)]
 
 
 def test_an_accepted_session_says_in_every_row_and_everywhere_that_it_is_degraded(trained_root, monkeypatch):

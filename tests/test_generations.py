@@ -319,9 +319,8 @@ if action == "publish":
 else:
     rollback.roll_back(target)
 """
-PUBLISH, ROLLBACK, GENERATIONS = (
-    f"kstock_batch.serving.publication.{name}" for name in ("publish", "rollback", "generations")
-)
+ROOM = "kstock_batch.serving.publication"
+PUBLISH, ROLLBACK, GENERATIONS = (f"{ROOM}.{name}" for name in ("publish", "rollback", "generations"))
 
 
 def killed(root, action, module, name):
@@ -426,5 +425,5 @@ def test_nothing_is_kept_where_nothing_was_published(tmp_path):
 
 
 def test_a_rollback_imports_neither_polars_nor_the_learners():
-    probe = "import sys; from kstock_batch.serving.publication import rollback; print({'torch', 'lightgbm', 'xgboost'} & set(sys.modules))"
+    probe = f"import sys, {ROLLBACK}; print({{'torch', 'lightgbm', 'xgboost'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "set()\n"

@@ -91,3 +91,15 @@ def test_a_file_that_is_damaged_or_of_before_is_to_be_replaced_and_the_store_goe
     assert not is_published(warehouse.con, target, CARD)
     publish_now(warehouse, target)
     assert is_published(warehouse.con, target, CARD)
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE latest SET rank = 3 - rank", "DELETE FROM latest", "UPDATE publication SET n_predictions = 7"]
+)
+def test_what_the_bot_reads_is_looked_at_even_where_it_follows_from_other_rows(warehouse, target, damage):
+    publish_now(warehouse, target)
+    with duckdb.connect(str(target)) as con:
+        con.execute(damage)
+    assert not is_published(warehouse.con, target, CARD)
+    publish_now(warehouse, target)
+    assert is_published(warehouse.con, target, CARD)

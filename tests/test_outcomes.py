@@ -19,6 +19,7 @@ from kstock_batch.learners.calibration import sigmoid
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import recorded_run
+from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import insert_rows
 
 DAYS = weekdays(date(2024, 1, 1), 100)
@@ -513,6 +514,24 @@ def test_a_night_that_runs_twice_gives_one_verdict_and_it_can_be_read_back(judge
     (row,) = judged.con.sql("FROM drift WHERE as_of = $day", params={"day": DAYS[-1]}).pl().to_dicts()
     assert verdict_of(row) == first
     assert (row["state"], row["sentence"]) == (first.state, first.sentence)
+
+
+def test_a_night_scored_again_later_keeps_the_verdict_that_it_could_know(judged):
+    with recorded_run(judged, "score", at=NOON) as run:
+        judged.con.execute("DELETE FROM drift WHERE as_of > $day", {"day": DAYS[25]})
+        early = give_verdict(judged, run, as_of=DAYS[25], model_version="model-1")
+        give_verdict(judged, run, as_of=DAYS[-1], model_version="model-2")
+        give_verdict(judged, run, as_of=DAYS[25], model_version="model-2")
+    assert newest_verdict(judged.con, DAYS[26]) == early
+
+
+def test_a_degraded_session_says_nothing_about_the_model(hand):
+    for day in DAYS[:3]:
+        predict(hand, day, FOUR)
+    judge(hand)
+    hand.con.execute("UPDATE prediction SET degraded_why = 'freshness' WHERE as_of = $day", {"day": DAYS[1]})
+    served = Query.load("judging/served_card").frame(hand.con, as_of=DAYS[-1], n=60)
+    assert served["as_of"].to_list() == [DAYS[2], DAYS[0]]
 
 
 def test_the_audits_of_five_sessions_are_counted(hand):

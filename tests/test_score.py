@@ -18,6 +18,7 @@ from kstock_batch.learners.inputs import TABULAR_NAMES
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
+from kstock_batch.store.warehouse import Warehouse
 
 
 def predictions(root):
@@ -284,3 +285,15 @@ def test_a_probability_that_is_none_is_never_published(trained_root, monkeypatch
     assert "probabilities that are none" in sentence(failed)
     monkeypatch.undo()
     assert predictions(trained_root).equals(before)
+
+
+def test_predictions_of_a_model_that_was_pruned_since_are_published_with_its_name(trained_root):
+    done(trained_root, "score")
+    with Warehouse.open(Settings(root=trained_root)) as warehouse:
+        newest = "(SELECT max(as_of) FROM prediction)"
+        warehouse.con.execute(f"UPDATE prediction SET model_version = 'pruned' WHERE as_of = {newest}")
+        warehouse.con.execute(f"UPDATE scored_session SET model_version = 'pruned' WHERE as_of = {newest}")
+    (day,) = store_rows(trained_root, "SELECT as_of FROM feature_session ORDER BY as_of DESC LIMIT 1 OFFSET 1")[0]
+    done(trained_root, "score", "--as-of", str(day), "--force")
+    answer = asked_json(trained_root, "sql", "SELECT key, value FROM model_card")
+    assert answer == [{"key": "version", "value": '"pruned"'}]

@@ -32,7 +32,10 @@ def give_verdict(
 
 
 def _keep(con: duckdb.DuckDBPyConnection, verdict: DriftVerdict, run: Run) -> None:
-    """Replace the night's row, within a transaction of the caller's."""
+    """Replace the night's row, within a transaction of the caller's; a past night's stays what it could know."""
+    later = con.execute("SELECT count(*) FROM drift WHERE as_of > $as_of", {"as_of": verdict.as_of}).fetchall()
+    if later[0][0]:
+        return
     con.execute("DELETE FROM drift WHERE as_of = $as_of", {"as_of": verdict.as_of})
     con.execute(
         "INSERT INTO drift VALUES ($as_of, $model_version, $state, $sentence, $n_sessions, $first_session,"

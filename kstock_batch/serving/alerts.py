@@ -67,7 +67,7 @@ def _of_publication(situation: Situation) -> Iterator[Alert]:
     if found.is_stale:
         limit = f"{found.age_sessions} sessions old, limit {situation.max_age_sessions}"
         yield Alert("stale", "fail", f"the newest predictions are as-of {facts.as_of}, {limit}")
-    if why := getattr(facts, "degraded_why", None):
+    if why := facts.degraded_why:
         yield Alert("degraded", "fail", f"the predictions as-of {facts.as_of} were published degraded: {why}")
 
 

@@ -1,5 +1,5 @@
--- what:   how many names of each market were scored, beside those that could be and the median of the 20 sessions
---         predicted before
+-- what:   how many names of each market were scored, beside those that could be and the median of the 20 sound
+--         sessions predicted before
 -- grain:  market
 -- reads:  feature_daily prediction listing
 -- params: as_of tickers

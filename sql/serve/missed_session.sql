@@ -1,8 +1,7 @@
--- what:   sessions before the night's that nobody predicted although predictions had begun, with what could be scored;
---         only the n sessions before the night's are looked at, n_older counts what is missed before those
+-- what:   sessions before the night's that nobody predicted although predictions had begun, with what could be scored
 -- grain:  session
 -- reads:  raw_calendar prediction feature_session
--- params: as_of n
+-- params: as_of
 WITH
 predicted AS (
   SELECT DISTINCT as_of FROM prediction
@@ -18,8 +17,7 @@ missed AS (
 SELECT
   m.session,
   coalesce(f.n_scoreable, 0) AS n_scoreable,
-  (SELECT count(*) FROM missed WHERE missed.n_back > $n) AS n_older,
+  m.n_back,
 FROM missed AS m
 LEFT JOIN feature_session AS f ON f.as_of = m.session
-WHERE m.n_back <= $n
 ORDER BY m.session

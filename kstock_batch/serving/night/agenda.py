@@ -53,10 +53,12 @@ def agenda_tonight(con: duckdb.DuckDBPyConnection, settings: Settings, version: 
     """Return the newest session and those missed lately before it that ``version`` may score; ``now`` is UTC."""
     newest = session_asked(con, None, settings.price_basis)
     learnt = date.fromisoformat(version.manifest["as_of"])
-    found = Query.load("serve/missed_session").frame(con, as_of=newest, n=settings.catch_up_sessions).rows()
-    missed, left_out = [], {}
-    for session, n_scoreable, _ in found:
-        if not n_scoreable:
+    found = Query.load("serve/missed_session").frame(con, as_of=newest).rows()
+    missed, left_out, n_older = [], {}, 0
+    for session, n_scoreable, n_back in found:
+        if n_back > settings.catch_up_sessions:
+            n_older += settings.catch_up_sessions > 0  # who wants none caught up need not be told every night
+        elif not n_scoreable:
             left_out[session] = "no stock has the prices to be scored"
         elif session < learnt:
             left_out[session] = f"model {version.version} was trained on outcomes known by {learnt}"
@@ -67,7 +69,7 @@ def agenda_tonight(con: duckdb.DuckDBPyConnection, settings: Settings, version: 
         [newest],
         missed,
         left_out,
-        n_older=found[0][2] if found else 0,
+        n_older=n_older,
         n_behind=con.execute(_LATER, {"newest": newest, "now": now}).fetchall()[0][0],
         day_off=today if is_no_session(con, today := seoul_date(now), now) else None,
     )

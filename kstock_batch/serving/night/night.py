@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from kstock_batch.champion import Champion
-from kstock_batch.errors import AuditFailed, DataNotReady, PublicationGated
+from kstock_batch.errors import AuditFailed, DataNotReady, ModelRefused, PublicationGated
 from kstock_batch.features.build import bring_up_to_date
 from kstock_batch.features.sessions import price_range
 from kstock_batch.judging.drift_verdict import DriftVerdict
@@ -24,6 +24,8 @@ from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
+
+CARD = ("version", "as_of", "fingerprint", "base_rate", "training", "judged", "weights", "metrics", "features")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def score_nights(
     run.as_of = agenda.as_of
     score = partial(score_session, warehouse, settings, run, champion=champion, accept_degraded=accept_degraded)
     scored, left_out = _caught_up(agenda, score)
-    scored += [score(day) for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
+    try:
+        scored += [score(day) for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
+    except (AuditFailed, DataNotReady, PublicationGated):
+        _judged(warehouse, settings, run, agenda.as_of, version)  # what matured owes nothing to tonight
+        raise
     n_judged, drift = _judged(warehouse, settings, run, agenda.as_of, version)
     n_published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
     targets = deliver(settings, run)
@@ -129,7 +135,7 @@ def _judged(
 
 def _publish(warehouse: Warehouse, settings: Settings, run: Run, champion: ModelVersion, *, always: bool) -> int:
     """Publish everything predicted so far and return how much that is; 0 = the last publication says it already."""
-    card = _card(_version_of_newest(warehouse, settings, champion))
+    card = _card(warehouse, settings, champion)
     if not always and is_published(warehouse.con, settings.published, card):
         return 0
     with run.stage("publish") as stage:
@@ -152,12 +158,14 @@ def _is_scored(warehouse: Warehouse, version: ModelVersion, as_of: date) -> bool
     return bool(found.row(0)[0])
 
 
-def _version_of_newest(warehouse: Warehouse, settings: Settings, champion: ModelVersion) -> ModelVersion:
-    """Return the model of the newest predictions: an older session may have been scored after them."""
-    newest = warehouse.con.execute("SELECT model_version FROM prediction ORDER BY as_of DESC LIMIT 1").fetchall()
-    return champion if newest[0][0] == champion.version else Registry(settings.models).get(newest[0][0])
+def _card(warehouse: Warehouse, settings: Settings, champion: ModelVersion) -> dict[str, Any]:
+    """Return what is published of the newest predictions' model: an older session may have been scored after them.
 
-
-def _card(version: ModelVersion) -> dict[str, Any]:
-    names = ("version", "as_of", "fingerprint", "base_rate", "training", "judged", "weights", "metrics", "features")
-    return {name: version.manifest[name] for name in names}
+    Of one that was pruned or damaged since only the name is left, which is no reason to publish nothing.
+    """
+    (newest,) = warehouse.con.execute("SELECT model_version FROM prediction ORDER BY as_of DESC LIMIT 1").fetchall()[0]
+    try:
+        manifest = champion.manifest if newest == champion.version else Registry(settings.models).get(newest).manifest
+    except ModelRefused:
+        manifest = {"version": newest}
+    return {name: manifest[name] for name in CARD if name in manifest}

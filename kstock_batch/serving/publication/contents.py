@@ -14,11 +14,11 @@ from typing import Any
 
 import duckdb
 
+from kstock_batch.bot.publication import SCHEMA_VERSION
 from kstock_batch.errors import DataNotReady
 from kstock_batch.store.catalogue import write_comments
 from kstock_batch.store.queries import Query
 
-SCHEMA_VERSION = 2
 CATALOGUE = "serving"
 TABLES = (
     *("feature_latest", "window_latest", "audit_result", "run", "run_stage", "calendar"),

@@ -6,13 +6,15 @@ from typing import Any
 
 import duckdb
 
+from kstock_batch.bot.publication import SCHEMA_VERSION
 from kstock_batch.bot.quoting import quoted_text
-from kstock_batch.serving.publication.contents import SCHEMA_VERSION, TABLES, card_rows
+from kstock_batch.serving.publication.contents import TABLES, card_rows
 from kstock_batch.store.queries import Query
 
 # A run that scores nothing leaves its own lines in these: no reason for the bot to read everything anew.
 _OF_RUNS = ("run", "run_stage", "audit_result")
 _COMPARED = tuple(table for table in TABLES if table not in _OF_RUNS)
+_FACTS = "SELECT schema_version, n_predictions, (SELECT count(*) FROM latest) FROM publication"
 _SUM = "SELECT count(*), sum(hash(t)) FROM ({}) AS t"
 
 Sums = dict[str, tuple[Any, ...]]
@@ -31,7 +33,9 @@ def _sums_to_publish(con: duckdb.DuckDBPyConnection, model_card: Mapping[str, An
     sums = {table: _sum(con, Query.load(f"serve/{table}").text) for table in _COMPARED}
     card = _sum(con, Query.load("serve/model_card").text, card_rows(model_card))
     said = _sum(con, "FROM named_prediction")
-    return {**sums, "model_card": card, "prediction": said, "publication": (SCHEMA_VERSION,)}
+    newest = _sum(con, "FROM named_prediction WHERE as_of = (SELECT max(as_of) FROM prediction)")
+    facts = (SCHEMA_VERSION, said[0], newest[0])
+    return {**sums, "model_card": card, "prediction": said, "latest": newest, "publication": facts}
 
 
 def _sums_of(target: Path) -> Sums:
@@ -39,8 +43,8 @@ def _sums_of(target: Path) -> Sums:
     with duckdb.connect(":memory:") as con:
         con.execute(f"ATTACH {quoted_text(target)} AS published (READ_ONLY)")
         con.execute("USE published")
-        sums = {table: _sum(con, f"FROM {table}") for table in (*_COMPARED, "model_card", "prediction")}
-        return {**sums, "publication": con.execute("SELECT schema_version FROM publication").fetchall()[0]}
+        sums = {table: _sum(con, f"FROM {table}") for table in (*_COMPARED, "model_card", "prediction", "latest")}
+        return {**sums, "publication": con.execute(_FACTS).fetchall()[0]}
 
 
 def _sum(con: duckdb.DuckDBPyConnection, statement: str, params: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
