@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -140,6 +139,18 @@ def until(frames: Frames, last: date) -> Frames:
     }
 
 
+def changed(source: Path, target: Path) -> Path:
+    """Write the source with every price and flow a little different: an ingest that rewrites the big tables."""
+    frames = read_folder(source)
+    prices = pl.col("open", "high", "low", "close") * 2
+    return write_folder(
+        target,
+        frames,
+        prices=frames["prices"].with_columns(prices),
+        flows=frames["flows"].with_columns(pl.col("foreign_net") + 1),
+    )
+
+
 # Running commands
 
 
@@ -170,52 +181,6 @@ def sentence(result: Result) -> str:
     assert lines[0].startswith("error: "), result.stderr
     assert lines[1].startswith("  fix: "), result.stderr
     return " ".join(line.strip() for line in lines)
-
-
-READY = "ready"
-_DRIVER = """
-import importlib, sys
-from kstock_batch.cli.app import cli
-for module in sys.argv[1].split():
-    importlib.import_module(module)
-print("ready", flush=True)
-sys.stdin.readline()
-cli(sys.argv[2:])
-"""
-_NEEDS = {
-    "ingest": "kstock_batch.ingest.pipeline kstock_batch.store.ledger",
-    "features": "kstock_batch.features.build kstock_batch.store.ledger",
-    "score": "kstock_batch.serving.night.night kstock_batch.store.ledger torch lightgbm xgboost",
-}
-
-
-def start(root: Path, *args: object) -> subprocess.Popen[str]:
-    """Start a process that has imported what it needs and begins the command when `go` is called on it."""
-    command = [sys.executable, "-c", _DRIVER, _NEEDS[str(args[0])], "--root", str(root), *map(str, args)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == READY
-    return process
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    """Let a started process run its command."""
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Return a process's exit code and what it said, once it has ended."""
-    said, _ = process.communicate(timeout=120)
-    return process.returncode, said
 
 
 # Looking at a root

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -22,21 +18,19 @@ from factories import (
     SATURDAY,
     TINY,
     asked_json,
+    changed,
     content,
     copy_root,
     done,
     edit_json,
     everything,
     fill_disk,
-    finish,
     flip_byte,
-    go,
     hand_made,
     read_folder,
     run,
     sentence,
     sessions_between,
-    start,
     store_rows,
     write_folder,
 )
@@ -57,6 +51,10 @@ EXACT = ("raw_price", "raw_flow", "feature_daily", "label_daily", "prediction")
 
 def published(root: Path) -> Path:
     return Settings(root=root).published
+
+
+def reader(root: Path) -> PredictionReader:
+    return PredictionReader(published(root), max_age_sessions=None)
 
 
 def champion_folder(root: Path) -> Path:
@@ -218,18 +216,6 @@ def full_disk(small_disk: Path, trained_root: Path) -> Path:
     return copy_root(trained_root, small_disk / "root")
 
 
-def changed(source: Path, target: Path) -> Path:
-    """The source with every price and flow a little different: an ingest that rewrites the big tables."""
-    frames = read_folder(source)
-    prices = pl.col("open", "high", "low", "close") * 2
-    return write_folder(
-        target,
-        frames,
-        prices=frames["prices"].with_columns(prices),
-        flows=frames["flows"].with_columns(pl.col("foreign_net") + 1),
-    )
-
-
 def finished_elsewhere(root: Path, target: Path, *command: object) -> dict[str, tuple[int, str]]:
     """What the tables say once the command has run undisturbed on a copy."""
     done(copy_root(root, target), *command)
@@ -341,109 +327,7 @@ def test_a_second_writer_is_turned_away_with_the_pid_and_since_when_and_let_in_a
     assert killed == [("failed", "killed before it ended")]
 
 
-# Kills
-
-FRACTIONS = (0.25, 0.55, 0.85)
-
-
-@contextmanager
-def publication_watched(root: Path) -> Iterator[list[str]]:
-    """Read the publication over and over; yield what went wrong."""
-    faults, stop = [], threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            try:
-                assert reader(root).top(1)
-            except Exception as error:  # whatever it is, it is a fault
-                faults.append(repr(error))
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield faults
-    finally:
-        stop.set()
-        thread.join()
-
-
-def reader(root: Path) -> PredictionReader:
-    return PredictionReader(published(root), max_age_sessions=None)
-
-
-def timed(root: Path, *command: object) -> float:
-    """How long a command takes in a process of its own, once it has imported everything."""
-    process, begun = start(root, *command), time.monotonic()
-    go(process)
-    code, said = finish(process)
-    assert code == 0, said
-    return time.monotonic() - begun
-
-
-def survives_kills(
-    root: Path,
-    tmp_path: Path,
-    tables: tuple[str, ...],
-    *command: object,
-    require_sound: Callable[[Path], None] = lambda _: None,
-) -> None:
-    """Kill a command at several moments; afterwards its tables are all old or all new and a rerun completes it."""
-    before = everything(root)
-    seconds = timed(copy_root(root, tmp_path / "undisturbed"), *command)
-    after = everything(tmp_path / "undisturbed")
-    assert before != after
-    ends = []
-    for number, fraction in enumerate(FRACTIONS):
-        victim = copy_root(root, tmp_path / f"victim{number}")
-        process = start(victim, *command)
-        with publication_watched(victim) as faults:
-            go(process)
-            time.sleep(seconds * (fraction + random.uniform(-0.1, 0.1)))
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-            ends.append(finish(process)[0])
-        assert faults == []
-        now = everything(victim)
-        assert [now[t] for t in tables] in ([before[t] for t in tables], [after[t] for t in tables]), fraction
-        require_sound(victim)
-        done(victim, *command)
-        assert everything(victim) == after, fraction
-        assert store_rows(victim, "SELECT count(*) FROM run WHERE status = 'running'") == [(0,)]
-        assert SERVED >= set(os.listdir(published(victim).parent)) >= {"predictions.duckdb"}
-    assert -signal.SIGKILL in ends, "every kill came too late"
-
-
-RAW = tuple(t for t in content(Path("/nowhere")))
-
-
-def test_an_ingest_killed_at_any_moment_has_happened_whole_or_not_at_all(trained_root, tmp_path):
-    folder = changed(trained_root / "source", tmp_path / "changed")
-    survives_kills(trained_root, tmp_path, (*RAW, "feature_due"), *INGEST, folder)
-
-
-def sessions_of(root: Path) -> dict[date, str]:
-    """Return a digest of the features of each session."""
-    return dict(store_rows(root, "SELECT as_of, sum(hash(f))::VARCHAR FROM feature_daily AS f GROUP BY as_of"))
-
-
-def test_features_killed_at_any_moment_are_all_old_or_all_new_session_by_session(trained_root, tmp_path):
-    done(trained_root, *INGEST, changed(trained_root / "source", tmp_path / "changed"))
-    old = sessions_of(trained_root)
-    done(copy_root(trained_root, tmp_path / "elsewhere"), "features")
-    new = sessions_of(tmp_path / "elsewhere")
-    assert old.keys() == new.keys()
-    assert all(old[day] != new[day] for day in old)
-
-    def session_by_session(victim: Path) -> None:
-        now = sessions_of(victim)
-        assert now.keys() == old.keys()
-        assert all(now[day] in (old[day], new[day]) for day in now)
-        ledger = "SELECT as_of, n_rows FROM feature_session WHERE n_rows > 0"
-        counts = "SELECT as_of, count(*) FROM feature_daily GROUP BY as_of"
-        assert dict(store_rows(victim, ledger)) == dict(store_rows(victim, counts))
-
-    survives_kills(trained_root, tmp_path, (), "features", require_sound=session_by_session)
+# Interrupted
 
 
 def test_a_build_that_was_interrupted_goes_on_after_its_last_block(trained_root, tmp_path, monkeypatch):
@@ -471,10 +355,6 @@ def test_a_build_that_was_interrupted_goes_on_after_its_last_block(trained_root,
         rest = build.bring_up_to_date(resumed.warehouse, settings, resumed)
     assert rest.start > committed[0].end
     assert everything(trained_root) == everything(tmp_path / "elsewhere")
-
-
-def test_a_score_killed_at_any_moment_leaves_a_publication_that_can_be_read(built_root, tmp_path):
-    survives_kills(built_root, tmp_path, ("prediction",), "score")
 
 
 def test_the_tiny_settings_are_those_the_roots_were_trained_with(trained_root):
