@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from factories import LAST, TINY, WALKED, copy_root, disk_of, done, sample_frames, sessions_between, until, write_folder
+from warm_process import WarmProcess
 
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
@@ -80,6 +81,13 @@ def real_panel() -> Path:
     if not REAL_PANEL.is_dir():
         pytest.skip(f"the real KRX panel is not at {REAL_PANEL}")
     return REAL_PANEL
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcess]:
+    """A process that has imported everything and runs commands in forks of its own, which may be killed."""
+    with WarmProcess(tmp_path_factory.mktemp("warm")) as process:
+        yield process
 
 
 @pytest.fixture

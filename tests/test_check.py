@@ -38,8 +38,8 @@ def drift(state):
     return DriftVerdict(DAY, "model-1", 60, DAY, DAY, (check,))
 
 
-def standing(*, found=None, champion_problem=None, runs=(), writer=None, store_problem=None, verdict=None):
-    told = Situation(found or published(), 3, champion_problem, runs, writer, store_problem, verdict)
+def standing(*, found=None, damage=None, champion_problem=None, runs=(), writer=None, store_problem=None, verdict=None):
+    told = Situation(found or published(), damage, 3, champion_problem, runs, writer, store_problem, verdict)
     return [(alert.severity, alert.sentence) for alert in alerts(told)]
 
 
@@ -54,6 +54,7 @@ def test_when_all_is_well_nothing_stands():
             {"found": published(age=None, facts=None, problem="it does not exist")},
             ("fail", "the publication cannot be read: it does not exist"),
         ),
+        ({"damage": "its bytes have changed"}, ("fail", "the publication is damaged: its bytes have changed")),
         (
             {"found": published(age=5, is_stale=True)},
             ("fail", "the newest predictions are as-of 2024-06-28, 5 sessions old, limit 3"),

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -45,12 +45,6 @@ Answer = tuple[date, tuple[tuple[str, float], ...]]
 
 def test_two_hundred_kills_are_planned():
     assert sum(KILLS.values()) == 200
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcess]:
-    with WarmProcess(tmp_path_factory.mktemp("warm")) as process:
-        yield process
 
 
 def published(root: Path) -> Path:

@@ -86,19 +86,33 @@ class WarmProcess:
 
     def run(self, action: str, *args: object, kill_in: Phase | None = None, after: float = 0.0) -> Ended:
         """Run an action in a child and wait for its end; ``kill_in`` a phase it is killed ``after`` seconds."""
-        self._n += 1
-        trace, said = self._folder / f"{self._n}.trace", self._folder / f"{self._n}.said"
-        order = {"action": action, "args": [str(arg) for arg in args], "trace": str(trace), "said": str(said)}
+        order = self._order(action, *args)
         if kill_in:
             order |= {"path": kill_in.path, "number": kill_in.number, "after": after}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        return self._run([order])[0]
+
+    def run_together(self, *commands: tuple[object, ...]) -> list[Ended]:
+        """Run actions, each in a child, at the same time; return how they ended, in the order given."""
+        return self._run([self._order(*command) for command in commands])
+
+    def _order(self, action: object, *args: object) -> dict[str, Any]:
+        self._n += 1
+        order = {"action": str(action), "args": [str(arg) for arg in args]}
+        return order | {name: str(self._folder / f"{self._n}.{name}") for name in ("trace", "said")}
+
+    def _run(self, orders: list[dict[str, Any]]) -> list[Ended]:
+        self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
-        code = int(self._hears())
-        phases, inside = _read(trace)
-        return Ended(code, said.read_text(encoding="utf-8", errors="replace"), phases, inside)
+        codes = json.loads(self._hears())
+        return [_ended(code, order) for code, order in zip(codes, orders, strict=True)]
 
     def _hears(self) -> str:
         return self._process.stdout.readline().strip()
+
+
+def _ended(code: int, order: dict[str, Any]) -> Ended:
+    said = Path(order["said"]).read_text(encoding="utf-8", errors="replace")
+    return Ended(code, said, *_read(Path(order["trace"])))
 
 
 def _read(trace: Path) -> tuple[list[Phase], tuple[str, ...]]:
@@ -235,7 +249,8 @@ def _act(order: dict[str, Any]) -> int:
         else:
             from kstock_batch.cli.app import cli
 
-            cli(["--root", args[0], action, *args[1:]], standalone_mode=False)
+            # An error of ours comes back as the exit code; anything else is a traceback.
+            return int(cli(["--root", args[0], action, *args[1:]], standalone_mode=False) or 0)
     return 0
 
 
@@ -247,6 +262,8 @@ def _child(order: dict[str, Any]) -> None:
         os.dup2(said, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         code = _act(order)
+    except SystemExit as end:
+        code = int(end.code or 0)
     except BaseException:
         import traceback
 
@@ -257,8 +274,14 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
+def _forked(order: dict[str, Any]) -> int:
+    if not (pid := os.fork()):
+        _child(order)
+    return pid
+
+
 def serve() -> None:
-    """Fork a child for each order that comes, wait for it and tell how it ended."""
+    """Fork a child for each order of a line, wait for all of them and tell how each ended."""
     for module in PRELOADED:
         importlib.import_module(module)
     from kstock_batch.market.sessions import krx_sessions
@@ -266,10 +289,9 @@ def serve() -> None:
     krx_sessions(date(2010, 1, 1), date(2030, 1, 1))  # the exchange's calendar costs half a second
     print(READY, flush=True)
     while line := sys.stdin.readline():
-        if not (pid := os.fork()):
-            _child(json.loads(line))
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        children = [_forked(order) for order in json.loads(line)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Situation:
     Attributes
     ----------
     published : what a reader makes of the published file
+    damage : what it did not notice because it had no need to read there, or None
     max_age_sessions : older is stale
     champion_problem : why there is no model to score with, or None
     runs : the newest run of each command: what failed and was then done is over
@@ -44,6 +45,7 @@ class Situation:
     """
 
     published: PublicationStatus
+    damage: str | None
     max_age_sessions: int
     champion_problem: str | None
     runs: Sequence[Mapping[str, Any]]
@@ -62,6 +64,8 @@ def _of_publication(situation: Situation) -> Iterator[Alert]:
     found, facts = situation.published, situation.published.publication
     if found.problem or facts is None:
         yield Alert("publication", "fail", f"the publication cannot be read: {found.problem}")
+    if situation.damage:
+        yield Alert("damage", "fail", f"the publication is damaged: {situation.damage}")
     if facts is None:
         return
     if found.is_stale:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from kstock_batch.bot.reader import PredictionReader
+from kstock_batch.bot.reader import PredictionReader, PublicationStatus
 from kstock_batch.errors import DataNotReady, KStockError, WarehouseLocked
 from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, verdict_of
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
 from kstock_batch.serving.alerts import Situation, alerts
+from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.questions.ask import asked
 from kstock_batch.settings import Settings
 from kstock_batch.store.lock import lock_holder
@@ -27,6 +28,7 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
     history = _history(settings)
     situation = Situation(
         published=found,
+        damage=_damage(settings, found),
         max_age_sessions=settings.max_age_sessions,
         champion_problem=champion_problem,
         runs=history.newest_runs,
@@ -40,7 +42,7 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
         "writer": writer or "none",
         "champion": champion_problem or champion,
         "published_file": settings.published,
-        "problem": found.problem,
+        "problem": found.problem or situation.damage,
     }
     if found.publication is not None:
         facts |= {
@@ -99,6 +101,11 @@ def _published(settings: Settings, name: str, **params: Any) -> list[dict[str, A
             return list(answer.rows())
     except KStockError:
         return []
+
+
+def _damage(settings: Settings, found: PublicationStatus) -> str | None:
+    """Return what is wrong with blocks of the publication that a reader of its newest session does not touch."""
+    return Generations(settings.published).damage(found.publication.run_id) if found.publication else None
 
 
 def _store(settings: Settings) -> str:

@@ -42,10 +42,13 @@ def named_fault(error: BaseException | None, path: Path) -> KStockError | None:
 
 def damaged(path: Path, error: duckdb.Error) -> StoreIncompatible:
     """Return the error for a store that DuckDB cannot read."""
-    return StoreIncompatible(
-        f"{path} cannot be read: {str(error).splitlines()[0].removesuffix('.')}",
-        fix="restore it from a copy, or ingest into a new folder with --root",
-    )
+    told = str(error).splitlines()[0].removesuffix(".")
+    fix = "restore it from a copy, or ingest into a new folder with --root"
+    if "WAL" in told:  # the store itself may be whole: one was put back beside the log of another
+        fix = (
+            f"if {path.name} was restored from a copy, move {path.name}.wal away, which belongs to another; else {fix}"
+        )
+    return StoreIncompatible(f"{path} cannot be read: {told}", fix=fix)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
--- what:   the newest runs, how they ended and what they said
+-- what:   the newest runs, how they ended and what they said; in the order in which they were entered: a clock set back
+--         must not put a night that failed behind one that did not
 -- grain:  run_id
 -- reads:  run
 -- params: n
@@ -11,5 +12,5 @@ SELECT
   round(epoch(r.finished_at - r.started_at), 1) AS seconds,
   split_part(coalesce(error, summary), chr(10), 1) AS told,
 FROM run AS r
-ORDER BY r.started_at DESC, r.run_id DESC
+ORDER BY r.rowid DESC
 LIMIT $n

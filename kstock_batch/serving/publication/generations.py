@@ -84,6 +84,20 @@ class Generations:
         digest = sha256(self.target)
         return next((one for one in found if digest.startswith(one.digest)), None)
 
+    def damage(self, run_id: str) -> str | None:
+        """Return why the file in place, which says it is ``run_id``'s, is not what was published; None if unknown."""
+        try:
+            digest = sha256(self.target)
+        except FileNotFoundError:
+            return None
+        kept = self.newest_first()
+        if all(one.run_id != _safe(run_id) for one in kept) or any(digest.startswith(one.digest) for one in kept):
+            return None
+        facts = read_facts([self.target])[0]
+        if isinstance(facts, Facts) and facts.run_id != run_id:  # another was published meanwhile
+            return None
+        return f"{self.target} is not what {run_id} published: its bytes have changed since"
+
     def keep_current(self) -> None:
         """Keep the file in place if it is not kept yet."""
         with _told_rather_than_raised("the publication in place is not kept for a rollback"):
@@ -99,8 +113,7 @@ class Generations:
     def _keep(self, run_id: str, digest: str) -> None:
         self.folder.mkdir(exist_ok=True)
         number = max((one.number for one in self.newest_first()), default=0) + 1
-        safe = re.sub(r"[^\w.-]", "_", run_id)
-        link_or_copy(self.target, self.folder / f"{number:06}-{safe}-{digest[:_DIGITS]}.duckdb")
+        link_or_copy(self.target, self.folder / f"{number:06}-{_safe(run_id)}-{digest[:_DIGITS]}.duckdb")
 
     def prune(self, n: int) -> None:
         """Delete all but the newest ``n``, never the one in place, and what a killed job left half written."""
@@ -109,6 +122,11 @@ class Generations:
             old = [one.path for one in self.newest_first()[n:] if one != current]
             for path in (*old, *self.folder.glob(".*")):
                 path.unlink(missing_ok=True)
+
+
+def _safe(run_id: str) -> str:
+    """Return a run's name as part of a file's."""
+    return re.sub(r"[^\w.-]", "_", run_id)
 
 
 def link_or_copy(source: Path, new: Path) -> None:

@@ -9,11 +9,15 @@ import duckdb
 from kstock_batch.bot.publication import SCHEMA_VERSION
 from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.serving.publication.contents import TABLES, card_rows
+from kstock_batch.serving.publication.generations import Generations, read_facts
+from kstock_batch.serving.publication.standalone import log_of
 from kstock_batch.store.queries import Query
 
 # A run that scores nothing leaves its own lines in these: no reason for the bot to read everything anew.
 _OF_RUNS = ("run", "run_stage", "audit_result")
-_COMPARED = tuple(table for table in TABLES if table not in _OF_RUNS)
+# Sums of many rows, whose last bits depend on the order in which threads came by; they follow from the scorecards.
+_DERIVED = ("running_scorecard", "running_decile")
+_COMPARED = tuple(table for table in TABLES if table not in _OF_RUNS + _DERIVED)
 _FACTS = "SELECT schema_version, n_predictions, (SELECT count(*) FROM latest) FROM publication"
 _SUM = "SELECT count(*), sum(hash(t)) FROM ({}) AS t"
 
@@ -26,7 +30,13 @@ def is_published(con: duckdb.DuckDBPyConnection, target: Path, model_card: Mappi
         published = _sums_of(target)
     except duckdb.Error:  # absent, damaged or of another shape
         return False
-    return published == _sums_to_publish(con, model_card)
+    return published == _sums_to_publish(con, model_card) and not _is_touched(target)
+
+
+def _is_touched(target: Path) -> bool:
+    """Whether another program has written to the file, or its blocks have changed: readers may refuse it for either."""
+    facts = read_facts([target])[0]
+    return log_of(target).exists() or isinstance(facts, str) or Generations(target).damage(facts.run_id) is not None
 
 
 def _sums_to_publish(con: duckdb.DuckDBPyConnection, model_card: Mapping[str, Any]) -> Sums:
