@@ -11,8 +11,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,10 +58,16 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def require_writable(self) -> None:
+        """Raise unless a version can be added: an hour's training must not end with that discovery."""
+        with self._faults_named():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+
     def add(self, created_at: datetime, manifest: dict[str, Any], write: Callable[[Path], None]) -> ModelVersion:
         """Store what ``write`` puts into an empty folder as a new version: named by time and by its files' digests."""
         building = self.folder / f"{_BUILDING}{created_at:%Y%m%dT%H%M%SZ}"
-        with disk_full_is_named(self.folder):
+        with self._faults_named():
             self._remove(_BUILDING)  # what killed retrains left: the store's lock says that none is at work now
             building.mkdir(parents=True)
             try:
@@ -184,9 +191,10 @@ class Registry:
 
     def prune(self, versions: Sequence[str]) -> None:
         """Delete versions: each is first renamed out of sight, so that none is ever seen half."""
-        for name in versions:
-            os.replace(self.folder / name, self.folder / f"{_PRUNED}{name}")
-        fsync(self.folder)
+        with self._faults_named():
+            for name in versions:
+                os.replace(self.folder / name, self.folder / f"{_PRUNED}{name}")
+            fsync(self.folder)
         self._remove(_PRUNED)  # these, and what a killed prune left
 
     def _needed(self, fingerprint: str) -> set[str]:
@@ -209,7 +217,18 @@ class Registry:
         return needed
 
     def _point(self, pointer: ChampionPointer) -> None:
-        write_atomically(self.folder / "champion.json", pointer.as_json().encode())
+        with self._faults_named():
+            write_atomically(self.folder / "champion.json", pointer.as_json().encode())
+
+    @contextmanager
+    def _faults_named(self) -> Iterator[None]:
+        """Translate what the operating system says of the folder into one sentence."""
+        try:
+            with disk_full_is_named(self.folder):
+                yield
+        except OSError as error:
+            fix = "make it writable for this user, then run the same command again"
+            raise ModelRefused(f"{self.folder} cannot be written: {error}", fix=fix) from error
 
     def champion_name(self) -> str | None:
         """Return the version that serves; None too if it is damaged, for promoting another is how that is mended."""

@@ -105,10 +105,11 @@ def retrain(
 ) -> Retrained:
     """Train on what was known on the night of ``as_of``, store the version, promote it if the gate lets it pass."""
     require_complete(warehouse.con, as_of, settings)
+    registry = Registry(settings.models)
+    registry.require_writable()
     with run.stage("read training rows") as stage:
         rows = labelled_rows(warehouse.con, as_of, n_sessions=settings.train_sessions)
         stage.n_rows = len(rows.ends)
-    registry = Registry(settings.models)
     trained = train(rows, settings, registry, run, advance, as_of)
     drift = newest_verdict(warehouse.con, as_of)
     with run.stage("store version"):
