@@ -65,7 +65,9 @@ class Champion:
 
         ``ends`` are all windows to be scored of one session, or of those in ``session`` (N,).
         """
-        margins = member_margins(self.members, inputs, ends)
+        said = member_margins(self.members, inputs, ends)
+        # Infinity would be the mean of its session, and so the fault of every stock: it is no number of its own alone.
+        margins = {name: np.where(np.isinf(margin), np.nan, margin) for name, margin in said.items()}
         return self.calibration.apply(margins, self._level(margins, inputs, ends, session), session)
 
     def explain(self, inputs: Inputs, ends: RowNumbers) -> Floats:

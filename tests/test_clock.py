@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from factories import asked_json, done, run
+from factories import asked_json, changed, done, everything, run, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.settings import Settings
@@ -68,3 +68,31 @@ def test_a_night_that_fails_after_it_is_not_hidden_by_one_that_did_not(root, clo
     assert [row["status"] for row in told][-1] == "done"
     done(root, "score", "--force")
     done(root, "check")
+
+
+def test_what_was_corrected_after_it_stands(root, clock, back, tmp_path):
+    names = ("feature_daily", "label_daily")
+    clock(NOON - 2 * back)
+    done(root, "features", "--rebuild")
+    before = everything(root)
+    clock(NOON)
+    done(root, "ingest", "files", changed(root / "source", tmp_path / "changed"), "--retroactive")
+    done(root, "features")
+    assert everything(root)["feature_daily"] != before["feature_daily"]
+    clock(NOON - back)
+    done(root, "ingest", "files", root / "source", "--retroactive")
+    done(root, "features")
+    assert [everything(root)[name] for name in names] == [before[name] for name in names]
+
+
+def test_sessions_that_matured_are_judged_once_although_it_was_set_back(root, clock, back):
+    clock(NOON)
+    done(root, "score")
+    clock(NOON - back)
+    done(root, "ingest", "files", root / "next")
+    done(root, "score", "--from", "2024-06-19")
+    cards = store_rows(root, "SELECT as_of, n, log_loss_sum FROM scorecard ORDER BY as_of")
+    assert len(cards) >= 2
+    assert store_rows(root, "SELECT count(*) FROM outcome_due SEMI JOIN scorecard USING (as_of)") == [(0,)]
+    done(root, "score", "--force")
+    assert store_rows(root, "SELECT as_of, n, log_loss_sum FROM scorecard ORDER BY as_of") == cards

@@ -36,7 +36,7 @@ from factories import (
 )
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.files import sha256
-from kstock_batch.registry import Registry
+from kstock_batch.registry import Registry, require_intact
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as lock_module
 
@@ -264,6 +264,28 @@ def test_a_disk_that_fills_during_features_loses_nothing(full_disk, tmp_path):
 def test_a_disk_that_fills_during_score_leaves_the_last_publication(full_disk, tmp_path):
     done(full_disk, "features")
     assert survives_a_full_disk(full_disk, tmp_path, "score") >= 2
+
+
+def test_a_disk_that_fills_during_retrain_leaves_the_champion(full_disk, monkeypatch):
+    monkeypatch.setattr("kstock_batch.training.fitting.trainable", lambda: ("lgbm", "xgb"))  # the LSTM takes its time
+    models, n_full = Registry(Settings(root=full_disk).models), 0
+    champion = models.champion_version()
+    for room in (0, 20_000, 200_000):
+        filler = fill_disk(full_disk.parent, leave=room)
+        result = run(full_disk, "retrain")
+        if result.exit_code == 12:
+            n_full += 1
+            assert "no space left on the disk of" in sentence(result)
+            assert ([v.version for v in models.versions()], models.damaged()) == ([champion], {})
+            assert not list(models.folder.glob(".*"))
+        filler.unlink()
+        if result.exit_code != 12:
+            break
+        assert models.champion_version() == champion
+        require_intact(models.champion())
+    assert n_full >= 2
+    assert run(full_disk, "retrain").exit_code in (0, 15)  # 15: forty stocks convince the gate or do not
+    assert len(models.versions()) >= 2
 
 
 def test_a_disk_that_is_full_before_the_first_night_is_said_to_be(small_disk, tmp_path, folder):

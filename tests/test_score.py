@@ -15,6 +15,9 @@ from kstock_batch.champion import Champion
 from kstock_batch.learners.calibration import even_prior_signal, logit
 from kstock_batch.learners.ensemble import CalibratedBlend, blend
 from kstock_batch.learners.inputs import TABULAR_NAMES
+from kstock_batch.learners.lgbm import LgbmMember
+from kstock_batch.learners.lstm import LstmMember
+from kstock_batch.learners.xgb import XgbMember
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry
 from kstock_batch.settings import Settings
@@ -214,14 +217,32 @@ def test_a_model_must_not_score_sessions_whose_outcome_it_has_seen(trained_root)
     assert predictions(trained_root).equals(before)
 
 
-def test_a_member_that_is_not_a_number_is_refused_even_if_the_blend_is_one(trained_root, monkeypatch):
-    from kstock_batch.learners.lgbm import LgbmMember
+@pytest.mark.parametrize("said", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("member", [LgbmMember, XgbMember, LstmMember])
+def test_a_member_that_is_not_a_number_is_refused_even_if_the_blend_is_one(member, said, trained_root, monkeypatch):
+    before = predictions(trained_root), store_rows(trained_root, "FROM prediction ORDER BY ALL"), inode(trained_root)
+    margin = member.margin
 
-    before = predictions(trained_root)
-    monkeypatch.setattr(LgbmMember, "margin", lambda self, inputs, ends: np.full(len(ends), np.nan))
-    failed = run(trained_root, "score", "--as-of", before["as_of"][0], "--force")
+    def once(self, inputs, ends):
+        return np.where(np.arange(len(ends)) == 3, said, margin(self, inputs, ends))
+
+    monkeypatch.setattr(member, "margin", once)
+    failed = run(trained_root, "score", "--as-of", before[0]["as_of"][0], "--force")
     assert failed.exit_code == 10
-    assert predictions(trained_root).equals(before)
+    assert "gave 1 probabilities that are none, e.g. for ['" in sentence(failed)
+    assert predictions(trained_root).equals(before[0])
+    assert (store_rows(trained_root, "FROM prediction ORDER BY ALL"), inode(trained_root)) == before[1:]
+
+
+def test_a_champion_that_says_the_same_of_every_stock_is_not_published(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.serving.night.distribution.MIN_NAMES", 10)  # of fewer nothing is said
+    before = predictions(trained_root), inode(trained_root)
+    for member in (LgbmMember, XgbMember, LstmMember):
+        monkeypatch.setattr(member, "margin", lambda self, inputs, ends: np.full(len(ends), 0.1))
+    failed = run(trained_root, "score")
+    assert failed.exit_code == 19
+    assert "distribution: " in sentence(failed)
+    assert (predictions(trained_root).equals(before[0]), inode(trained_root)) == (True, before[1])
 
 
 def test_a_clock_set_back_cannot_hide_that_features_changed(trained_root, monkeypatch):
