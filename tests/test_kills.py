@@ -250,15 +250,24 @@ def test_features_killed_at_any_moment_are_all_old_or_all_new_session_by_session
 def test_a_score_killed_at_any_moment_leaves_a_publication_that_can_be_read(warm, trained_root, tmp_path):
     done(trained_root, "features")
     whole = all_old_or_all_new("prediction")
+    ((scored,),) = store_rows(trained_root, "SELECT max(as_of) FROM prediction")
 
     def sound(root: Path, before: Any, after: Any) -> None:
         whole(root, before[0], after[0])
+        for table in ("scored_session", "floor_prediction"):  # written with the rows, or not at all
+            assert sessions_in(root, table) == sessions_in(root, "prediction"), table
         require_sound_files(root)
 
     def state(root: Path) -> Any:
         return everything(root), in_place(root)[0]
 
-    Killing(warm, trained_root, tmp_path, "score", (), state, sound).survive(KILLS["score"])
+    # The session that is published is scored again, the newest for the first time.
+    args = ("--force", "--from", scored)
+    Killing(warm, trained_root, tmp_path, "score", args, state, sound).survive(KILLS["score"])
+
+
+def sessions_in(root: Path, table: str) -> list[Any]:
+    return store_rows(root, f"SELECT DISTINCT as_of FROM {table} ORDER BY as_of")
 
 
 def in_place(root: Path) -> tuple[date, str]:

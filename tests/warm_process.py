@@ -28,8 +28,11 @@ PRELOADED = (
     *("kstock_batch.serving.night.night", "kstock_batch.serving.publication.rollback", "kstock_batch.store.ledger"),
     *("kstock_batch.learners.lgbm", "kstock_batch.learners.xgb", "kstock_batch.bot.reader", "small_store"),
 )
-# What a publication does besides its stages: (where it is looked up, its name, what it is called here).
+# What commands do besides their stages: (where it is looked up, its name, what it is called here).
 STEPS = (
+    ("kstock_batch.serving.night.score", "replace_rows", "rows"),
+    ("kstock_batch.serving.night.score", "keep_yardsticks", "yardsticks"),
+    ("kstock_batch.serving.night.score", "_mark_scored", "mark"),
     ("kstock_batch.serving.publication.publish", "Generations.keep_current", "keep current"),
     ("kstock_batch.serving.publication.publish", "_build", "fill"),
     ("kstock_batch.serving.publication.publish", "rename_into_place", "rename"),
