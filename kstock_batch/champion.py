@@ -75,7 +75,7 @@ class Champion:
 
         ``ends`` are all windows to be scored of one session.
         """
-        return explain(self.members, self.calibration, inputs.tabular[ends])
+        return explain(self.members, self.calibration, inputs.rows(ends))
 
     def _level(
         self, margins: Mapping[str, Margins], inputs: Inputs, ends: RowNumbers, session: Sessions | None

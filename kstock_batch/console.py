@@ -1,6 +1,7 @@
 """What a person sees: results on stdout, everything else on stderr. The only module that prints.
 
 What is printed may come from anywhere: no text of it is taken for markup, moves a terminal's cursor, or is a secret.
+rich is imported by what draws with it: a night prints two lines.
 """
 
 import json
@@ -9,10 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from kstock_batch.redaction import redacted, redacted_values
 
@@ -29,6 +26,10 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
     if not rows:
         click.echo(f"{title}: no rows")
         return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     drawn = Table(
         title=title,
         title_justify="left",
@@ -79,6 +80,16 @@ def note(line: str) -> None:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Any]:
     """Yield a function that advances a bar on stderr; the bar exists only in a terminal and vanishes at the end."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

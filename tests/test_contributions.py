@@ -74,7 +74,7 @@ def native(booster, rows):
 
 def require_equal(booster, rows=SCORED):
     is_lightgbm = isinstance(booster, lgb.Booster)
-    trees = lightgbm_trees(booster) if is_lightgbm else xgboost_trees(booster)
+    trees = lightgbm_trees(booster.model_to_string()) if is_lightgbm else xgboost_trees(booster)
     ours, (by_column, bias, margin) = contributions(trees, rows), native(booster, rows)
     tolerance = 1e-10 if is_lightgbm else 1e-5  # XGBoost computes in float32
     assert ours.by_column.shape == rows.shape and ours.by_column.dtype == np.float64
@@ -129,7 +129,10 @@ def test_a_path_of_more_features_than_a_table_holds_is_exact_too():
 
 def test_rows_of_nothing_and_rows_on_the_thresholds_are_sent_where_the_library_sends_them():
     blank = np.full((3, N_COLUMNS), np.nan, dtype=np.float32)
-    for booster, trees in ((b := lightgbm_booster(), lightgbm_trees(b)), (b := xgboost_booster(), xgboost_trees(b))):
+    for booster, trees in (
+        (b := lightgbm_booster(), lightgbm_trees(b.model_to_string())),
+        (b := xgboost_booster(), xgboost_trees(b)),
+    ):
         is_number = (trees.left >= 0) & (trees.codes < 0) & np.isfinite(trees.threshold)
         on = np.repeat(SCORED[:1], 2 * is_number.sum(), axis=0)
         at = trees.threshold[is_number]
@@ -145,7 +148,7 @@ def test_one_split_shares_out_by_hand():
     two = np.ascontiguousarray(rows[[0, 99]])
     low, high = booster.predict(two, raw_score=True)
 
-    ours = contributions(lightgbm_trees(booster), two)
+    ours = contributions(lightgbm_trees(booster.model_to_string()), two)
 
     assert ours.bias == pytest.approx(0.75 * low + 0.25 * high)
     assert ours.by_column[:, 0] == pytest.approx([low - ours.bias, high - ours.bias])
@@ -167,13 +170,13 @@ def test_a_booster_without_trees_contributes_nothing():
 @pytest.mark.parametrize("booster", [lightgbm_booster, xgboost_booster])
 def test_no_rows_have_no_contributions(booster):
     trained = booster(3)
-    trees = lightgbm_trees(trained) if booster is lightgbm_booster else xgboost_trees(trained)
+    trees = lightgbm_trees(trained.model_to_string()) if booster is lightgbm_booster else xgboost_trees(trained)
     assert contributions(trees, SCORED[:0]).by_column.shape == (0, N_COLUMNS)
     assert contributions(trees, SCORED[:0]).bias == contributions(trees, SCORED[:1]).bias
 
 
 def test_a_row_alone_says_what_it_says_among_others(monkeypatch):
-    trees = lightgbm_trees(lightgbm_booster())
+    trees = lightgbm_trees(lightgbm_booster().model_to_string())
     together = contributions(trees, SCORED).by_column
     monkeypatch.setattr(module, "BLOCK_ROWS", 50)
     np.testing.assert_array_equal(contributions(trees, SCORED).by_column, together)
@@ -181,7 +184,7 @@ def test_a_row_alone_says_what_it_says_among_others(monkeypatch):
 
 
 def test_rows_that_are_not_float32_of_the_models_columns_are_an_error():
-    trees = lightgbm_trees(lightgbm_booster(1))
+    trees = lightgbm_trees(lightgbm_booster(1).model_to_string())
     for rows in (SCORED.astype(np.float64), SCORED[:, 1:]):
         with pytest.raises(ValueError, match=r"rows are float\d\d \(301, 1\d\), not float32 \(N, 16\)"):
             contributions(trees, rows)
@@ -189,9 +192,9 @@ def test_rows_that_are_not_float32_of_the_models_columns_are_an_error():
 
 def test_a_model_whose_trees_are_no_log_odds_is_refused():
     with pytest.raises(ModelRefused, match=r"LightGBM model without contributions.* objective=binary"):
-        lightgbm_trees(lightgbm_booster(1, objective="regression"))
+        lightgbm_trees(lightgbm_booster(1, objective="regression").model_to_string())
     with pytest.raises(ModelRefused, match="one tree of constant leaves"):
-        lightgbm_trees(lightgbm_booster(1, linear_tree=True))
+        lightgbm_trees(lightgbm_booster(1, linear_tree=True).model_to_string())
     with pytest.raises(ModelRefused, match=r"XGBoost model without contributions.* objective=binary:logistic"):
         xgboost_trees(xgboost_booster(1, objective="reg:squarederror"))
 

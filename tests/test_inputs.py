@@ -202,8 +202,18 @@ def test_a_night_sees_what_the_training_rows_hold_of_it_to_the_bit():
     night = build_inputs(BarRows.of(market.filter(pl.col("session_number") >= 50)), since=89)
     newest = years.session == 89
     assert np.isfinite(of_trees(years, "return_19b")[newest]).all()
-    np.testing.assert_array_equal(night.tabular[night.session == 89], years.tabular[newest])
+    np.testing.assert_array_equal(night.rows(np.flatnonzero(night.session == 89)), years.tabular[newest])
     np.testing.assert_array_equal(night.sequence, years.sequence[years.session >= 50])
+
+
+def test_rows_of_sessions_for_which_nothing_was_built_are_not_handed_out():
+    """A blank row would be scored without a word."""
+    night = build_inputs(BarRows.of(random_market(12, 60)), since=58)
+    newest, before = np.flatnonzero(night.session >= 58), np.flatnonzero(night.session == 57)
+    assert night.rows(newest).shape == night.tabular.shape == (24, len(TABULAR_NAMES))
+    for asked in (before, np.append(newest, before[-1]), np.array([len(night.session)])):
+        with pytest.raises(ValueError, match="rows were asked for of sessions for which nothing tabular was built"):
+            night.rows(asked)
 
 
 def test_later_sessions_change_nothing_of_earlier_ones():

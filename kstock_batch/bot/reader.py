@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from time import time as unix_seconds
 from typing import Any, NamedTuple
 
+from kstock_batch.bot.collector import collector_pause
 from kstock_batch.bot.publication import FollowedFile, PublicationFacts, age_in_sessions
 from kstock_batch.bot.results import PredictionResult
 from kstock_batch.errors import NoPublication, StalePredictions
@@ -89,10 +91,10 @@ _COLUMNS = ", ".join(name.replace("shap_json", "shap_top3") for name in Predicti
 _NEWEST = f"SELECT {_COLUMNS} FROM latest WHERE as_of = $as_of"
 _ONE = f"{_NEWEST} AND ticker = $ticker"
 _TOP = f"{_NEWEST} ORDER BY rank LIMIT $n"
-_ALL = f"{_NEWEST} ORDER BY rank"
 # Reads every block of the newest session: damage shows while the old file is still at hand.
 _PROBE = f"SELECT bit_xor(hash({_COLUMNS})) FROM latest WHERE as_of = $as_of"
 _SESSION = f"SELECT {_COLUMNS} FROM prediction WHERE as_of = $as_of ORDER BY rank"
+_RANK = attrgetter("rank")
 _HISTORY = f"SELECT {_COLUMNS} FROM prediction WHERE ticker = $ticker ORDER BY as_of DESC LIMIT $limit"
 
 
@@ -134,7 +136,7 @@ class PredictionReader:
             is_stale = self._is_refused(facts)
             newest = self._newest
             if newest.needs_all(ticker):
-                newest.hold_all(self._ask(_ALL, as_of=facts.as_of))
+                newest.hold_all(self._ask(_NEWEST, as_of=facts.as_of))
             elif not newest.knows(ticker):
                 newest.hold_one(ticker, self._ask(_ONE, as_of=facts.as_of, ticker=ticker))
             row = newest.by_ticker.get(ticker)
@@ -156,7 +158,7 @@ class PredictionReader:
             if as_of != facts.as_of:
                 return self._ask(_SESSION, as_of=as_of)
             if self._newest.ranked is None:
-                self._newest.hold_all(self._ask(_ALL, as_of=as_of))
+                self._newest.hold_all(self._ask(_NEWEST, as_of=as_of))
             return list(self._newest.ranked or ())
 
     def history(self, ticker: str, limit: int = 60) -> list[Prediction]:
@@ -211,7 +213,8 @@ class PredictionReader:
         )
 
     def _ask(self, statement: str, **params: Any) -> list[Prediction]:
-        return [Prediction(*row) for row in self._file.rows(statement, params)]
+        with collector_pause:
+            return [Prediction(*row) for row in self._file.rows(statement, params)]
 
 
 class _NewestSession:
@@ -244,7 +247,8 @@ class _NewestSession:
 
     def hold_all(self, rows: list[Prediction]) -> None:
         """Remember the whole session."""
-        self.ranked, self.by_ticker = rows, {row.ticker: row for row in rows}
+        # They lie in this order in the file, which Python sees in no time; DuckDB would sort them all the same.
+        self.ranked, self.by_ticker = sorted(rows, key=_RANK), {row.ticker: row for row in rows}
 
 
 def _count(n: int) -> int:

@@ -45,6 +45,10 @@ class BarRows:
         ends: RowNumbers = self.frame.select(is_end.fill_null(False).arg_true()).to_series().to_numpy().astype(np.int64)
         return ends
 
+    def rows_since(self, since: int) -> RowNumbers:
+        """Return the numbers of the rows of session number ``since`` and of later ones."""
+        return np.flatnonzero(self.frame["session_number"].to_numpy() >= since)
+
     def values(self, columns: Sequence[str]) -> FloatRows:
         """Return the named columns as (rows, F) float32, null as NaN."""
         import polars as pl

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
 
 from kstock_batch.judging.metrics import QUINTILES, Floats, Integers, auc_by_group, losses, volatility_cell
 from kstock_batch.market.contract import HORIZON
@@ -140,4 +139,6 @@ def _drawn_sums(values: Numbers, starts: Integers, length: int, last: int) -> Fl
 
 def _student(n_free: int) -> float:
     """Return by how much wider than a normal interval one of ``n_free`` degrees of freedom is."""
+    from scipy.special import ndtri, stdtrit  # 0.1 s, and scipy.stats half a second: nothing for every night to pay
+
     return float(stdtrit(n_free, 1 - TAIL) / ndtri(1 - TAIL))

@@ -20,11 +20,12 @@ class Inputs:
 
     Attributes
     ----------
-    tabular : (rows, D) float32, NaN = missing: scale-free values of the row, for the trees
+    tabular : (rows, D) float32, NaN = missing: scale-free values of the row, for the trees; see ``rows``
     tabular_names : D column names of ``tabular``
     categorical : the names among them that are codes, never ordinals
     sequence : (rows, F) float32, finite: what the LSTM reads of each bar, F = the 30 contract columns in order
     session : (rows,) int64, the session number of each row: to split by time, never a value a model reads
+    built : the rows that ``tabular`` holds, ascending; None = all: of 40 sessions' bars a night's trees read one's
     """
 
     tabular: FloatRows
@@ -32,6 +33,16 @@ class Inputs:
     categorical: tuple[str, ...]
     sequence: FloatRows
     session: NDArray[np.int64]
+    built: RowNumbers | None = None
+
+    def rows(self, ends: RowNumbers) -> FloatRows:
+        """Return what trees read (N, D) of the rows ``ends`` (N,)."""
+        if self.built is None:
+            return self.tabular[ends]
+        at = np.searchsorted(self.built, ends)
+        if not np.array_equal(self.built[np.minimum(at, len(self.built) - 1)], ends):
+            raise ValueError("rows were asked for of sessions for which nothing tabular was built")
+        return self.tabular[at]
 
 
 @dataclass(frozen=True)

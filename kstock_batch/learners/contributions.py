@@ -129,9 +129,9 @@ def _go_left(trees: Trees, node: Numbers, rows: FloatRows) -> Flags:
 def _states(bits: Bits, n_rows: int) -> Numbers:
     """Return the state of each row in each group, (G, N), from its bits (G, b, N / 8)."""
     state = np.zeros((len(bits), n_rows), dtype=np.uint8 if bits.shape[1] <= 8 else np.uint16)
-    for position in range(bits.shape[1]):
-        answer = np.unpackbits(bits[:, position], axis=1, count=n_rows)
-        state |= np.left_shift(answer, position, dtype=state.dtype)
+    for position in reversed(range(bits.shape[1])):
+        state += state  # in place: a shift would make another
+        state |= np.unpackbits(bits[:, position], axis=1, count=n_rows)
     return state.astype(np.int64)
 
 

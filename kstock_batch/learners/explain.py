@@ -69,4 +69,5 @@ def top3(by_column: Floats, names: Sequence[str]) -> list[list[tuple[str, float]
 
 def top3_json(by_column: Floats, names: Sequence[str]) -> list[str]:
     """Return ``top3`` as JSON text per row, such as ``[["rsi", 0.25], ["per", -0.1], ["roe", 0.02]]``."""
-    return [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in top3(by_column, names)]
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # json.dumps would make one a row
+    return [encoder.encode(row) for row in top3(by_column, names)]

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from kstock_batch.errors import ModelRefused
 from kstock_batch.features.windows import BarRows, FloatRows, RowNumbers
 from kstock_batch.learners.base import Inputs
+from kstock_batch.learners.session_ranks import SessionGrid
 from kstock_batch.learners.window_summaries import SUMMARY_NAMES, summarise
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURES, Feature
 
 INPUTS_VERSION = 2
 MONTH = 20  # sessions
+RANKED_AT_ONCE = 5  # columns: each costs polars a start, and all of them at once a retrain's memory
 
 MARKET_WIDE = tuple(feature.name for feature in FEATURES if feature.scope == "market_wide")
 OF_TICKER = tuple(feature for feature in FEATURES if feature.scope != "market_wide")
@@ -42,16 +44,18 @@ def build_inputs(bars: BarRows, *, since: int | None = None) -> Inputs:
     """Return what models see of ``bars``, row for row.
 
     ``bars`` must hold whole sessions: a ticker's ranks depend on all tickers of the session, scored tonight or not.
-    Windows that end before session number ``since`` are not summarised (NaN): they are only the past of others.
+    Of sessions before number ``since`` nothing tabular is built: they are only the past of others.
     """
     ranks = _ranks(bars.frame)
-    tabular = _tabular(bars, ranks, since)  # before the unknown ranks become 0 for the LSTM
+    built = None if since is None else bars.rows_since(since)
+    tabular = _tabular(bars, ranks, built)  # before the unknown ranks become 0 for the LSTM
     return Inputs(
         tabular=tabular,
         tabular_names=TABULAR_NAMES,
         categorical=CATEGORICAL,
         sequence=np.nan_to_num(ranks, copy=False),
         session=bars.frame["session_number"].cast(pl.Int64).to_numpy(),
+        built=built,
     )
 
 
@@ -75,7 +79,7 @@ def learnt_rows(inputs: Inputs, ends: RowNumbers, *, learns_level: bool) -> Floa
 
     Blank columns are never split on, so such a member reads nothing of them when it scores either.
     """
-    rows = inputs.tabular[ends]
+    rows = inputs.rows(ends)
     if learns_level:
         rows[:, dates_its_rows(rows, inputs.session[ends])] = np.nan
     return rows
@@ -126,24 +130,17 @@ def scale_free(feature: Feature) -> pl.Expr:
     return forms[feature.as_input].alias(feature.name)
 
 
-def session_rank(value: pl.Expr) -> pl.Expr:
-    """Return the average rank of ``value`` among the known ones of its session, centred to -0.5 … 0.5.
-
-    Unknown stays null. A column of ties is exactly 0, and so is the only known value of a session.
-    """
-    known = value.count()
-    centred = pl.when(known > 1).then((value.rank("average") - (known + 1) / 2) / (known - 1)).otherwise(0.0)
-    return pl.when(value.is_not_null()).then(centred).over("as_of").cast(pl.Float32)
-
-
-def _tabular(bars: BarRows, ranks: FloatRows, since: int | None) -> FloatRows:
-    """Return (rows, D) float32, NaN = missing."""
+def _tabular(bars: BarRows, ranks: FloatRows, built: RowNumbers | None) -> FloatRows:
+    """Return (rows, D) float32 of the rows ``built`` (None = all), NaN = missing."""
     n = len(VALUES)
-    whole = np.empty((bars.frame.height, len(TABULAR_NAMES)), dtype=np.float32)
-    values = BarRows(bars.frame.select(scale_free(feature) for feature in VALUES))
+    frame, of_trees = bars.frame, [FEATURE_NAMES.index(feature.name) for feature in RANKS]
+    if built is not None:
+        frame, ranks = frame[built], ranks[built]
+    whole = np.empty((frame.height, len(TABULAR_NAMES)), dtype=np.float32)
+    values = BarRows(frame.select(scale_free(feature) for feature in VALUES))
     whole[:, :n] = values.values([feature.name for feature in VALUES])
-    whole[:, n : n + len(SUMMARY_NAMES)] = summarise(bars, since=since)
-    whole[:, n + len(SUMMARY_NAMES) :] = ranks[:, [FEATURE_NAMES.index(feature.name) for feature in RANKS]]
+    whole[:, n : n + len(SUMMARY_NAMES)] = summarise(bars, built)
+    whole[:, n + len(SUMMARY_NAMES) :] = ranks[:, of_trees]
     return whole
 
 
@@ -153,7 +150,11 @@ def _ranks(frame: pl.DataFrame) -> FloatRows:
     Those are the market-wide ones (all ties) and the sector code (nominal: its rank has no meaning).
     """
     ranks = np.zeros((frame.height, len(FEATURES)), dtype=np.float32)  # (rows, F)
-    for feature in RANKED:  # one column at a time: thirty float64 rank columns at once would be 0.4 GB more
-        column = frame.select(session_rank(scale_free(feature)).fill_null(float("nan"))).to_series()
-        ranks[:, FEATURE_NAMES.index(feature.name)] = column.to_numpy()
+    grid = SessionGrid.of(frame["session_number"].to_numpy())
+    for start in range(0, len(RANKED), RANKED_AT_ONCE):
+        some = RANKED[start : start + RANKED_AT_ONCE]
+        values = frame.select(scale_free(feature).cast(pl.Float32) for feature in some)
+        for feature in some:
+            value = values[feature.name]
+            ranks[:, FEATURE_NAMES.index(feature.name)] = grid.ranks(value.to_numpy(), value.is_not_null().to_numpy())
     return ranks

@@ -41,7 +41,10 @@ ROWS_PER_LEAF = 400  # small data: a leaf of 500 rows would leave nothing to spl
 class LgbmMember:
     """Boosted trees, stored as LightGBM's text.
 
-    ``facts`` say how it was trained; a member that was loaded has none, its manifest does.
+    Attributes
+    ----------
+    facts : how it was trained; a member that was loaded has none, its manifest does
+    text : what it was loaded from: LightGBM takes longer to write it once more than we to read it
     """
 
     name: ClassVar[str] = "lgbm"
@@ -49,6 +52,7 @@ class LgbmMember:
 
     booster: lgb.Booster
     facts: Mapping[str, Any] = field(default_factory=dict)
+    text: str | None = None
 
     @classmethod
     def fit(cls, examples: Examples, recipe: BoostingRecipe, validation: Examples | None = None) -> Self:
@@ -90,7 +94,7 @@ class LgbmMember:
         require_columns(inputs, self.booster.feature_name(), self.file_name)
         if not len(ends):
             return np.empty(0)
-        return np.asarray(self.booster.predict(inputs.tabular[ends], raw_score=True), dtype=np.float64)
+        return np.asarray(self.booster.predict(inputs.rows(ends), raw_score=True), dtype=np.float64)
 
     def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
         """Return uncalibrated probabilities of shape (N,) for the rows ``ends``."""
@@ -98,7 +102,7 @@ class LgbmMember:
 
     def trees(self) -> Trees:
         """Return its trees as arrays."""
-        return lightgbm_trees(self.booster)
+        return lightgbm_trees(self.text or self.booster.model_to_string())
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/lgbm.txt."""
@@ -112,7 +116,7 @@ class LgbmMember:
             text = path.read_text(encoding="utf-8")
             if END_OF_MODEL not in text:  # LightGBM ends the process on half a model instead of raising
                 raise ValueError("it is cut off, or no LightGBM model")
-            return cls(lgb.Booster(model_str=text))
+            return cls(lgb.Booster(model_str=text), text=text)
         except (OSError, ValueError, lgb.basic.LightGBMError) as error:
             raise ModelRefused(
                 f"{path} cannot be read: {error}",

@@ -117,6 +117,6 @@ def _columns(inputs: Inputs, ends: RowNumbers, columns: Sequence[str], is_logari
     """Return (N, D) float64, NaN = missing."""
     if missing := [name for name in columns if name not in inputs.tabular_names]:
         raise ModelRefused(f"a logistic model reads {missing[:5]}, which the inputs lack", fix="retrain")
-    rows: FloatRows = inputs.tabular[ends][:, [inputs.tabular_names.index(name) for name in columns]]
+    rows: FloatRows = inputs.rows(ends)[:, [inputs.tabular_names.index(name) for name in columns]]
     raw = rows.astype(np.float64)
     return np.log1p(raw) if is_logarithmic else raw

@@ -31,7 +31,8 @@ HOMES: Mapping[str, Home] = {
 MEMBER_NAMES: tuple[str, ...] = tuple(HOMES)
 # Whose versions decide a probability's last bits, and what can be scored at all.
 LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
-UNUSED = ("sklearn", "pandas")  # what the boosting libraries load where it is installed
+# What the boosting libraries load where it is installed; for these two of its own modules XGBoost loads scipy.special.
+UNUSED = ("sklearn", "pandas", "xgboost.plotting", "xgboost.sklearn")
 
 
 def member_class(name: str) -> type[Member]:
@@ -93,7 +94,7 @@ def library_versions() -> dict[str, str]:
 
 @contextmanager
 def _kept_out(libraries: Sequence[str]) -> Iterator[None]:
-    """Have libraries seem absent for a moment: to import these two takes longer than to score a night."""
+    """Have libraries seem absent for a moment: to import these takes longer than to score a night."""
     absent = [library for library in libraries if library not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: the import system says "not there"
     try:

@@ -16,6 +16,10 @@ from kstock_batch.learners.tree_paths import Numbers, Trees
 
 MAX_BITS = 7  # of a subtree: each bit more means fewer groups of twice the states; best for 2,700 rows
 
+# Of what is known of each node and column there are millions, most of them nothing: kept as short as they can be.
+Nodes = NDArray[np.int32]
+Masks = NDArray[np.int16]  # states of up to 15 bits; a leaf of more is computed per row, and its mask not read
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -26,7 +30,7 @@ class Paths:
     levels : the inner nodes of each level, top down
     leaf : (L,) all leaves
     parent : (M,) -1 of a root
-    last : (M, D) the last node on the path whose parent asks for that feature, -1 if none does
+    last : (M, D) int32, the last node on the path whose parent asks for that feature, -1 if none does
     fraction : (M, D) the part of the training data the path's conditions on that feature leave
     first : (M,) the first node of the subtree that is the node's group; itself above all groups
     """
@@ -34,7 +38,7 @@ class Paths:
     levels: tuple[Numbers, ...]
     leaf: Numbers
     parent: Numbers
-    last: Numbers
+    last: Nodes
     fraction: NDArray[np.float64]
     first: Numbers
 
@@ -59,8 +63,8 @@ class Groups:
     columns: Numbers
     first_leaf: Numbers
     fraction: NDArray[np.float64]
-    mask: Numbers
-    wanted: Numbers
+    mask: Masks
+    wanted: Masks
     value: NDArray[np.float64]
 
 
@@ -68,7 +72,7 @@ def walk(trees: Trees) -> Paths:
     """Return the paths to all nodes of ``trees``, and which subtrees are groups."""
     n_nodes = len(trees.left)
     parent = np.full(n_nodes, -1)
-    last = np.full((n_nodes, trees.n_columns), -1)
+    last = np.full((n_nodes, trees.n_columns), -1, dtype=np.int32)
     fraction = np.ones(last.shape)
     levels, leaves, nodes = [], [], trees.root
     while len(nodes):
@@ -120,7 +124,7 @@ def _first_nodes(trees: Trees, levels: Sequence[Numbers], n_features: Numbers) -
     return first
 
 
-def _bits(trees: Trees, paths: Paths) -> tuple[Numbers, Numbers, Numbers]:
+def _bits(trees: Trees, paths: Paths) -> tuple[Numbers, Masks, Masks]:
     """Return the nodes a group's bits ask for, (M, most bits), -1 beyond, and masks and wanted bits, (M, D)."""
     is_on = paths.last >= 0
     n_features = is_on.sum(axis=1)
@@ -132,12 +136,12 @@ def _bits(trees: Trees, paths: Paths) -> tuple[Numbers, Numbers, Numbers]:
     bit[inside] = n_features[paths.first[inside]] + np.arange(len(inside)) - np.repeat(start, count)
 
     bits = np.full((len(n_features), max(n_features.max(initial=0), MAX_BITS)), -1)
-    rank: Numbers = np.cumsum(is_on, axis=1) - is_on  # of a feature among those on the path
+    rank = np.cumsum(is_on, axis=1, dtype=np.int16) - is_on  # of a feature among those on the path
     node, feature = np.nonzero(is_on)
     bits[node, rank[node, feature]] = paths.last[node, feature]
     bits[paths.first[inside], bit[inside]] = trees.left[inside]
 
-    mask = np.where(is_on, 1 << rank, 0)
+    mask: Masks = is_on << rank
     wanted = mask.copy()
     for level in paths.levels:
         inner = level[bit[level] >= 0]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from kstock_batch.errors import ModelRefused
 
 if TYPE_CHECKING:  # one library must do without the other
-    import lightgbm as lgb
     import xgboost as xgb
 
 Numbers = NDArray[np.int64]
@@ -64,9 +63,9 @@ class Trees:
     value: NDArray[np.float64]
 
 
-def lightgbm_trees(booster: "lgb.Booster") -> Trees:
-    """Return the trees of ``booster``; its text is read, because its ``dump_model`` takes ten times as long."""
-    head, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
+def lightgbm_trees(text: str) -> Trees:
+    """Return the trees of a booster's ``text``, because its ``dump_model`` takes ten times as long."""
+    head, *blocks = text.partition("\nend of trees")[0].split("\nTree=")
     told = _fields(head)
     trees = [_fields(block) for block in blocks]
     if told["num_tree_per_iteration"] != "1" or any(tree.get("is_linear", "0") != "0" for tree in trees):

@@ -100,27 +100,29 @@ SECTOR_MEANS: Mapping[str, tuple[str, float]] = {
 SUMMARY_NAMES: tuple[str, ...] = (*SUMMARIES, *SECTOR_MEANS)
 
 
-def summarise(bars: BarRows, *, since: int | None = None) -> FloatRows:
+def summarise(bars: BarRows, rows: RowNumbers | None = None) -> FloatRows:
     """Return (rows, S) float32, S = SUMMARY_NAMES: NaN where no window ends or where the window lacks a value.
 
-    ``bars`` must hold whole sessions, for the means of market and sector; windows that end before session number
-    ``since`` are left out.
+    ``bars`` must hold whole sessions, for the means of market and sector. ``rows``, ascending, are those to be told of
+    (None = all): whole sessions, too.
     """
     ends = bars.window_ends()
-    if since is not None:
-        ends = ends[bars.frame["session_number"].to_numpy()[ends] >= since]
-    out = np.full((bars.frame.height, len(SUMMARY_NAMES)), np.nan, dtype=np.float32)
+    n_rows, place = bars.frame.height, ends
+    if rows is not None:
+        ends = ends[np.isin(ends, rows, assume_unique=True)]
+        n_rows, place = len(rows), np.searchsorted(rows, ends)
+    out = np.full((n_rows, len(SUMMARY_NAMES)), np.nan, dtype=np.float32)
     series = bars.values(READ)  # (rows, C)
     market = _market_return(bars)
     for start in range(0, len(ends), CHUNK):
-        some = ends[start : start + CHUNK]
-        out[some, : len(SUMMARIES)] = _of_windows(series, market, some)
-    own = {name: out[ends, list(SUMMARY_NAMES).index(name)] for name, _ in SECTOR_MEANS.values() if name in SUMMARIES}
+        some = slice(start, start + CHUNK)
+        out[place[some], : len(SUMMARIES)] = _of_windows(series, market, ends[some])
+    own = {name: out[place, list(SUMMARY_NAMES).index(name)] for name, _ in SECTOR_MEANS.values() if name in SUMMARIES}
     own |= {name: series[ends, READ.index(name)] for name in ("atr_pct", "volume_ratio")}
     _, session = np.unique(bars.frame["session_number"].to_numpy()[ends], return_inverse=True)
     sector = np.nan_to_num(bars.values(["sector_encoded"])[ends, 0]).astype(np.int64)  # 0 = unknown
     for column, (name, limit) in enumerate(SECTOR_MEANS.values(), start=len(SUMMARIES)):
-        out[ends, column] = _sector_standing(np.clip(own[name], -limit, limit), session, sector)
+        out[place, column] = _sector_standing(np.clip(own[name], -limit, limit), session, sector)
     return out
 
 

@@ -87,7 +87,7 @@ class XgbMember:
         require_columns(inputs, self.booster.feature_names or [], self.file_name)
         if not len(ends):
             return np.empty(0)
-        data = xgb.DMatrix(inputs.tabular[ends], feature_names=list(inputs.tabular_names), feature_types=_types(inputs))
+        data = xgb.DMatrix(inputs.rows(ends), feature_names=list(inputs.tabular_names), feature_types=_types(inputs))
         return np.asarray(self.booster.predict(data, output_margin=True), dtype=np.float64)
 
     def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:

@@ -46,18 +46,25 @@ def install_catalogue(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("COMMIT")
 
 
-def write_comments(con: duckdb.DuckDBPyConnection, database: str | None = None) -> None:
-    """Say in ``database`` (default: the current one) what each table, view, macro and column in it means."""
+def write_comments(con: duckdb.DuckDBPyConnection, database: str | None = None, *, has_macros: bool = True) -> None:
+    """Say in ``database`` (default: the current one) what each table, view, macro and column in it means.
+
+    Without ``has_macros`` none are looked for: DuckDB lists its own three thousand functions to find them.
+    """
     where = {"database": database or con.execute("SELECT current_database()").fetchall()[0][0]}
     place = f"{where['database']}.main"
     relations = con.execute(
         "SELECT 'TABLE', table_name, comment FROM duckdb_tables() WHERE database_name = $database"
         " UNION ALL"
-        " SELECT 'VIEW', view_name, comment FROM duckdb_views() WHERE database_name = $database AND NOT internal"
-        " UNION ALL SELECT 'MACRO TABLE', function_name, comment FROM duckdb_functions()"
-        " WHERE database_name = $database AND function_type = 'table_macro' AND NOT internal",
+        " SELECT 'VIEW', view_name, comment FROM duckdb_views() WHERE database_name = $database AND NOT internal",
         where,
     ).fetchall()
+    if has_macros:
+        relations += con.execute(
+            "SELECT 'MACRO TABLE', function_name, comment FROM duckdb_functions()"
+            " WHERE database_name = $database AND function_type = 'table_macro' AND NOT internal",
+            where,
+        ).fetchall()
     columns = con.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns()"
         " WHERE database_name = $database AND NOT internal",

@@ -29,8 +29,7 @@ class SessionWindows:
     def read(cls, con: duckdb.DuckDBPyConnection, as_of: date) -> "SessionWindows":
         """Return the windows of stored features that end on ``as_of``, or raise if there are none."""
         start = first_session(con, as_of)
-        frame = Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start)
-        return cls.of(frame, as_of)
+        return cls.of(Query.load("serve/night_bar").frame(con, start=start, end=as_of), as_of)
 
     @classmethod
     def of(cls, frame: pl.DataFrame, as_of: date) -> "SessionWindows":

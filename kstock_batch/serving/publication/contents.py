@@ -77,7 +77,7 @@ def fill(con: duckdb.DuckDBPyConnection, facts: Mapping[str, Any], model_card: M
         _create_table(con, "model_card", **card_rows(model_card))
         digest = _derive(con, start, end)
         _create_table(con, "publication", schema_version=SCHEMA_VERSION, digest=digest, **facts)
-        write_comments(con, CATALOGUE)
+        write_comments(con, CATALOGUE, has_macros=False)
     con.execute(f"CHECKPOINT {CATALOGUE}")
     n_predictions = sum(n_rows for n_rows, _ in wanted.values())
     row_hash = sum(row_hash for _, row_hash in wanted.values())

@@ -158,7 +158,7 @@ def _trees(champion: Champion, windows: SessionWindows, at: int) -> Sum | None:
     by_column = champion.explain(windows.inputs, windows.ends)
     if not by_column.shape[1]:
         return None
-    return _largest(windows.inputs.tabular_names, windows.inputs.tabular[windows.ends[at]], by_column[at])
+    return _largest(windows.inputs.tabular_names, windows.inputs.rows(windows.ends[at : at + 1])[0], by_column[at])
 
 
 def _lstm(

@@ -66,7 +66,7 @@ class NightFeatures:
     def read(cls, con: duckdb.DuckDBPyConnection, recipe: Recipe, as_of: date, scored_at: datetime) -> "NightFeatures":
         """Return the features of the night that was scored at ``scored_at``."""
         start = first_session(con, as_of)
-        stored = Query.load("features/training_row").frame(con, start=start, end=as_of, known_through=start)
+        stored = Query.load("serve/night_bar").frame(con, start=start, end=as_of)
         rebuilt = _as_held(con, recipe, start, as_of, scored_at)
         against = Comparison.of(stored, rebuilt, key=KEY, columns=COMPARED)
         built = _builds(con, start, as_of)
