@@ -135,6 +135,7 @@ def test_the_reader_works_where_there_is_nothing_but_duckdb(publications, tmp_pa
             *(
                 "kstock_batch",
                 "kstock_batch.bot",
+                "kstock_batch.bot.collector",
                 "kstock_batch.bot.publication",
                 "kstock_batch.bot.quoting",
                 "kstock_batch.bot.reader",

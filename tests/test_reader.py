@@ -1,3 +1,4 @@
+import gc
 import os
 import threading
 from datetime import date, datetime, time, timedelta
@@ -108,6 +109,40 @@ def test_top_session_and_history_are_ordered(path, generations):
     assert reader.session(WEDNESDAY) == []
     assert [row.as_of for row in reader.history(SAMSUNG)] == [THURSDAY, TUESDAY, MONDAY]
     assert [row.signal for row in reader.history(SAMSUNG, limit=2)] == [0.4, 0.83]
+
+
+def test_the_best_come_first_in_whatever_order_the_file_holds_them(path, generations):
+    put(path, generations[0])
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE OR REPLACE TABLE latest AS FROM latest ORDER BY rank DESC")
+    whole, asked_singly = reader_on(path), reader_on(path)
+    assert [row.rank for row in whole.session(TUESDAY)] == [1, 2, 3]
+    assert [asked_singly.latest(ticker).rank for ticker in (UNLISTED, SAMSUNG)] == [3, 1]
+    assert [row.rank for row in asked_singly.top(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_no_garbage_is_looked_for_while_rows_are_made_and_the_collector_is_left_as_it_was(
+    path, generations, monkeypatch, is_on
+):
+    put(path, generations[0])
+    reader = reader_on(path)
+    reader.status()
+    states = []
+    fetch = following.FollowedFile._fetch
+    monkeypatch.setattr(following.FollowedFile, "_fetch", lambda *given: states.append(gc.isenabled()) or fetch(*given))
+    if not is_on:
+        gc.disable()
+    try:
+        assert len(reader.session(TUESDAY)) == 3
+        left = gc.isenabled()
+        monkeypatch.setattr(following.FollowedFile, "_fetch", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            reader.session(MONDAY)
+        left_by_an_error = gc.isenabled()
+    finally:
+        gc.enable()
+    assert (states, left, left_by_an_error) == ([False], is_on, is_on)
 
 
 def test_a_negative_count_is_the_callers_mistake(path, generations):

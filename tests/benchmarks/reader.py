@@ -2,7 +2,8 @@
 
 usage: python tests/benchmarks/reader.py [--sessions 250] [--tickers 2500] [--file PUBLISHED]
 
-Milliseconds, wall and processor: on a busy machine only the second tell of the program.
+Milliseconds, wall and processor: on a busy machine only the second tell of the program. What comes first after a
+publication is asked 500 times: of a hundred the 99th percentile would be the worst.
 """
 
 import argparse
@@ -97,12 +98,12 @@ def measure_reader(path: Path) -> list[str]:
     measured("import duckdb alone", imported("duckdb"), 20)
     measured("import of the reader", imported("kstock_batch.bot.reader"), 20)
     measured("one ticker, warm", lambda: reader.latest(random.choice(tickers)), 5000)
-    measured("one ticker, first after a publication", lambda: reader.latest(random.choice(tickers)), 100, publish_again)
-    measured("one ticker, second after a publication", lambda: reader.latest(tickers[1]), 100, second)
-    measured("whole universe, first", lambda: reader.session(newest.as_of), 100, forget)
+    measured("one ticker, first after a publication", lambda: reader.latest(random.choice(tickers)), 500, publish_again)
+    measured("one ticker, second after a publication", lambda: reader.latest(tickers[1]), 500, second)
+    measured("whole universe, first", lambda: reader.session(newest.as_of), 500, forget)
     measured("whole universe, warm", lambda: reader.session(newest.as_of), 100)
     measured("whole universe of an older session", lambda: reader.session(older), 100)
-    measured("top 20, first", lambda: reader.top(20), 100, forget)
+    measured("top 20, first", lambda: reader.top(20), 500, forget)
     measured("history of one ticker, 60 nights", lambda: reader.history(random.choice(tickers)), 100)
     return tickers
 

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -39,6 +41,18 @@ def measure(root: Path, *args: str) -> Measured:
     if os.waitstatus_to_exitcode(status):
         sys.exit(f"{' '.join(args)} failed: {said.decode()}")
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+
+
+def forget_newest(root: Path) -> None:
+    """Have the features of the newest session be due, as on the night it came."""
+    with duckdb.connect(str(root / "warehouse" / "store.duckdb")) as con:
+        con.execute("DELETE FROM feature_session WHERE as_of = (SELECT max(as_of) FROM feature_session)")
+
+
+def measure_night(root: Path) -> Measured:
+    """Measure a night from its features to its publication."""
+    forget_newest(root)
+    return measure(root, "score", "--force")
 
 
 def report(stage: str, runs: Sequence[Measured]) -> None:
@@ -69,6 +83,7 @@ def main() -> None:
         if given.retrain_as_of:
             report("retrain", [measure(root, "retrain", "--as-of", given.retrain_as_of)])
             report("score one session", [measure(root, "score", "--force") for _ in range(given.runs)])
+            report("features of a new session and score", [measure_night(root) for _ in range(given.runs)])
             report("score, nothing due", [measure(root, "score") for _ in range(given.runs)])
 
 
