@@ -49,6 +49,10 @@ def test_not_a_number_is_known_and_above_all():
     assert ranks([float("nan"), float("inf"), 0.0, UNKNOWN, float("nan")]) == pytest.approx(
         [1 / 3, -1 / 6, -0.5, None, 1 / 3]
     )
+    odd = np.array([0x7FC00000, 0xFFC00001, 0x7F800000, 0xFF800000], dtype=np.uint32).view(np.float32)  # NaN has many
+    np.testing.assert_allclose(
+        SessionGrid.of(np.zeros(4)).ranks(odd, np.ones(4, dtype=bool)), [1 / 3, 1 / 3, -1 / 6, -0.5]
+    )
 
 
 def test_sessions_do_not_see_each_other_whatever_the_order_of_rows():

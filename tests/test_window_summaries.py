@@ -205,10 +205,15 @@ def test_another_price_scale_of_a_stock_changes_nothing():
 
 
 def test_windows_before_since_are_left_out_and_those_after_are_the_same():
-    frame = market(6, 40)
+    """One stock stops before ``since`` and the next one is new: what the first one had is not told of the second."""
+    stock, number = pl.col("ticker"), pl.col("session_number")
+    market_ = market(6, 40)
+    stops, new = market_["ticker"].unique().sort()[1:3]
+    frame = market_.filter(~((stock == stops) & (number >= 130)) & ~((stock == new) & (number < 125)))
     every, late = whole(frame), whole(frame, since=130)
-    assert late["return_19b"].is_not_nan().any()
-    same_bits(late, every.filter(pl.col("session_number") >= 130))
+    assert late.filter(stock == new)["return_19b"].is_nan().all()
+    assert late["return_19b"].is_not_nan().sum() == late.height - late.filter(stock == new).height > 0
+    same_bits(late, every.filter(number >= 130))
 
 
 # Where there is nothing to say
