@@ -94,8 +94,8 @@ _TOP = f"{_NEWEST} ORDER BY rank LIMIT $n"
 # Reads every block of the newest session: damage shows while the old file is still at hand.
 _PROBE = f"SELECT bit_xor(hash({_COLUMNS})) FROM latest WHERE as_of = $as_of"
 _SESSION = f"SELECT {_COLUMNS} FROM prediction WHERE as_of = $as_of ORDER BY rank"
-_RANK = attrgetter("rank")
 _HISTORY = f"SELECT {_COLUMNS} FROM prediction WHERE ticker = $ticker ORDER BY as_of DESC LIMIT $limit"
+_RANK = attrgetter("rank")
 
 
 def utc_now() -> datetime:

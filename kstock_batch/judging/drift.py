@@ -116,9 +116,9 @@ def _certainty(total: pl.Series, count: pl.Series, n_promised: Any) -> tuple[flo
 
     A promise is a mean over ``n_promised`` sessions and no surer than they are many: the error is that of both.
     """
-    sums, counts = (series.cast(pl.Float64).to_numpy()[:, None] for series in (total, count))
     from scipy.special import stdtr  # takes longer to import than a night without a verdict takes to say so
 
+    sums, counts = (series.cast(pl.Float64).to_numpy()[:, None] for series in (total, count))
     drawn = draw_means(sums, counts)
     mean, error = float(drawn.mean[0]), float(drawn.error[0])
     error *= sqrt(1 + len(sums) / n_promised) if n_promised else 1.0
