@@ -144,6 +144,15 @@ def test_a_statement_says_what_it_is_and_sorts_by_something(name):
     assert header.get("severity", "fail") in ("fail", "warn", "by row")
 
 
+OF_FEATURES = {"views/feature", "views/labelled_feature"}  # a registered feature is one more column of theirs
+
+
+@pytest.mark.parametrize("name", sorted(set(VIEWS) - OF_FEATURES))
+def test_a_view_names_its_columns(name):
+    last_select = code_of(name).rpartition("\nSELECT")[2]
+    assert not re.search(r"^\s*\*|\.\*", last_select), "a column that a table gets would be published unthought of"
+
+
 def test_only_labels_look_forward():
     """A frame that ends after the current row is a lead() by another name."""
     forward = re.compile(r"\blead\s*\(|\bFOLLOWING\b", re.IGNORECASE)

@@ -16,8 +16,8 @@ from typing import Any
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.errors import NoPublication
+from kstock_batch.quoting import quoted_text
 
 SCHEMA_VERSION = 2  # 2: degraded_why, which whoever acts on a row must know of
 CUTOFF_UTC = time(9, 30)  # 18:30 in Seoul: a session counts as missing only once the job could have scored it

@@ -36,7 +36,7 @@ class Night:
     ----------
     as_of : the session it was for, or the day that is none
     model_version : None on a day that is no session
-    is_published : whether a new publication was made; the one before says all there is to say otherwise
+    n_published : predictions in the new publication; 0 = none was made, the one before says all there is to say
     """
 
     as_of: date
@@ -44,7 +44,6 @@ class Night:
     summary: str
     scored: list[Scored] = field(default_factory=list)
     n_published: int = 0
-    is_published: bool = False
     targets: Deliveries = field(default_factory=Deliveries)
     warnings: list[str] = field(default_factory=list)
 
@@ -60,7 +59,7 @@ class Night:
             "model_version": self.model_version,
             "sessions": sessions,
             "n_published": self.n_published,
-            "is_published": self.is_published,
+            "is_published": self.n_published > 0,
             "targets": self.targets.rows(),
             "warnings": self.warnings,
             "summary": self.summary,
@@ -105,7 +104,6 @@ def score_nights(
     told = summary(agenda, scored, version.version, is_published=n_published > 0)
     return Night(
         *(agenda.as_of, version.version, told + targets.told(), scored, n_published),
-        is_published=n_published > 0,
         targets=targets,
         warnings=[*filter(None, [champion.warning]), *warnings(agenda, left_out, scored, drift)],
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.files import fsync, rename_into_place
+from kstock_batch.quoting import quoted_text
 from kstock_batch.serving.targets.content import KEYS, Content
 from kstock_batch.serving.targets.failures import failures_named, require_all
 

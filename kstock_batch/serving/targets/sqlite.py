@@ -9,9 +9,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import TargetFailed
 from kstock_batch.files import rename_into_place
+from kstock_batch.quoting import quoted_name
 from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view
 from kstock_batch.serving.targets.failures import FIX, failures_named, require_all
 
