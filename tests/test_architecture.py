@@ -12,7 +12,7 @@ PACKAGE = Path(kstock_batch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOOR = {
-    **dict.fromkeys(("errors", "quoting", "redaction"), -1),
+    **dict.fromkeys(("errors", "quoting", "redaction", "wording"), -1),
     **dict.fromkeys(("settings", "logs", "files", "console"), 0),
     "market": 1,
     "bot": 1,
@@ -34,7 +34,7 @@ PICKLING = {"pickle", "joblib", "cloudpickle", "shelve"}
 CHECKPOINT = PACKAGE / "learners" / "lstm_checkpoint.py"  # the one file format that is torch's own
 MAX_LINES = 300
 # What the bot imports of the other rooms as it starts; it must stand on as little as the bot itself.
-OPEN_TO_THE_BOT = ("errors", "quoting")
+OPEN_TO_THE_BOT = ("errors", "quoting", "wording")
 BOTS = sorted((PACKAGE / "bot").glob("*.py")) + [PACKAGE / f"{name}.py" for name in OPEN_TO_THE_BOT]
 # What the bot opens once it is asked for a model, and not before: test_lstm_predictor.py shows what that needs.
 LAZY_DOORS = {"numpy", "kstock_batch.learners.lstm_probability", "kstock_batch.market.contract"}
