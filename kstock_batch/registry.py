@@ -143,7 +143,7 @@ class Registry:
         if not path.exists():
             fix = "run `kstock-batch retrain`"
             if names := self._names():  # the file may be lost, or the gate has let none pass yet
-                fix += f", or `kstock-batch models promote VERSION` with one of {names[:5]}"
+                fix += f", or `kstock-batch models promote VERSION` with one of {names[:5]} that its gate let pass"
             raise NoChampion(f"no model has been promoted in {self.folder}", fix=fix)
         try:
             return ChampionPointer.from_json(path.read_text(encoding="utf-8"))

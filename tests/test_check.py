@@ -330,7 +330,7 @@ def test_an_absent_champion_is_told_with_the_versions_that_could_be_promoted(wel
     sentences = failed(well, "champion")
     assert "there is no model to score with: no model has been promoted in" in sentences
     fix = f"run `kstock-batch retrain`, or `kstock-batch models promote VERSION` with one of ['{version}']"
-    assert f"  fix: {fix}\n" in sentences
+    assert f"  fix: {fix} that its gate let pass\n" in sentences
     assert fix in run(well, "score").stderr
     done(well, "models", "promote", version)
     done(well, "score")

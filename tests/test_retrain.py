@@ -260,7 +260,7 @@ def test_a_retrain_that_is_refused_exits_with_fifteen_and_names_the_version(smal
     assert (newest["command"], newest["status"]) == ("retrain", "refused")
     alerts = json.loads(run(small.root, "check", "--json").stdout)["alerts"]
     assert [alert["name"] for alert in alerts] == ["publication", "champion"]
-    assert alerts[1]["fix"].endswith(f"`kstock-batch models promote VERSION` with one of ['{stored.version}']")
+    assert alerts[1]["fix"].endswith(f"VERSION` with one of ['{stored.version}'] that its gate let pass")
     assert Registry(small.models).champion_version() is None
 
 

@@ -23,7 +23,7 @@ def test_the_seconds_of_a_command_stand_beside_what_took_them(trained_root, tmp_
     for args, told in (
         (("ingest", "files", trained_root / "next"), r"read [\d,]+ rows TOOK: [\d,]+ new, 0 changed, 0 rejected"),
         (("features",), rf"computed 3\d feature rows, \d+ labels for {LAST} … {LAST} TOOK"),
-        (("features", "--as-known-at", f"{LAST}T18:30"), r"computed 3\d rows of .* TOOK: identical to what is stored"),
+        (("features", "--as-known-at", f"{LAST}T18:30"), r"computed, as known then, 3\d rows .* TOOK: identical to .*"),
         (("score", "--as-of", LAST), rf"scored 3\d of 3\d stocks as-of {LAST} with \S+ TOOK"),
         (
             ("export", "--out", out, "--from", LAST),

@@ -31,7 +31,7 @@ def check(settings: Settings, as_json: bool) -> None:
         console.document({"is_well": not failing, "alerts": [alert.row() for alert in standing]})
     else:
         for alert in standing:
-            console.text(f"{alert.severity}: {alert.sentence}\n  fix: {alert.fix}\n")
+            console.result(f"{alert.severity}: {alert.sentence}\n  fix: {alert.fix}")
     if failing:
         need = "alert needs" if len(failing) == 1 else "alerts need"
         raise CheckFailed(

@@ -129,7 +129,7 @@ def _tell_replay(done: Any, out: Path | None, seconds: float, as_json: bool) -> 
     verdict = "identical to" if done.is_identical else "different from"
     alone = f" ({done.n_only_replayed:,} rows not stored, {done.n_only_stored:,} stored but not known)"
     console.result(
-        f"computed {done.rows.height:,} rows of {done.start} … {done.end} as known then in {seconds:.1f} s:"
+        f"computed, as known then, {done.rows.height:,} rows of {done.start} … {done.end} in {seconds:.1f} s:"
         f" {verdict} what is stored{alone if done.n_only_replayed or done.n_only_stored else ''}"
         f"{f'; written to {out}' if out else ''}"
     )
