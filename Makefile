@@ -23,7 +23,8 @@ test: $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff check --target-version py39 --select E,F,UP,FA102 kstock_batch/bot kstock_batch/errors.py $(BOTS_LSTM)
+	$(BIN)/ruff check --target-version py39 --select E,F,UP,FA102 kstock_batch/bot kstock_batch/errors.py \
+	  kstock_batch/quoting.py kstock_batch/wording.py $(BOTS_LSTM)
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev

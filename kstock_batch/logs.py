@@ -1,9 +1,10 @@
-"""Logs: one JSON object a line on stderr, so that a scheduler's journal can be searched; secrets are masked."""
+"""Logs: what happened on the way, for a person as sentences, for a journal that is searched as lines of JSON."""
 
 import json
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -29,10 +30,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(redacted_values(row), ensure_ascii=False, default=lambda value: redacted(str(value)))
 
 
-def configure(*, verbose: bool) -> None:
-    """Send our own logs to stderr: warnings, or with ``verbose`` each stage."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+class Told(logging.Handler):
+    """Tells each record as a person reads it, by whatever prints such lines: ``warning: …``."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it; whoever has closed the pipe must not end the night."""
+        try:
+            self._tell(f"{record.levelname.lower()}: {record.getMessage()}")
+        except OSError:
+            self.handleError(record)
+
+
+def configure(*, verbose: bool, tell: Callable[[str], None]) -> None:
+    """Have our own warnings told by ``tell``, or with ``verbose`` each stage too, as JSON on stderr."""
+    handler: logging.Handler = Told(tell)
+    if verbose:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines())
     ours = logging.getLogger("kstock_batch")
     ours.handlers = [handler]
     ours.setLevel(logging.INFO if verbose else logging.WARNING)

@@ -141,7 +141,10 @@ class Registry:
         """Return what champion.json says; the version it names may be gone or damaged."""
         path = self.folder / "champion.json"
         if not path.exists():
-            raise NoChampion(f"no model has been promoted in {self.folder}", fix="run `kstock-batch retrain`")
+            fix = "run `kstock-batch retrain`"
+            if names := self._names():  # the file may be lost, or the gate has let none pass yet
+                fix += f", or `kstock-batch models promote VERSION` with one of {names[:5]} that its gate let pass"
+            raise NoChampion(f"no model has been promoted in {self.folder}", fix=fix)
         try:
             return ChampionPointer.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -11,7 +11,7 @@ from hand_store import KNOWN, hand_store, prices, put, weekdays
 from kstock_batch.errors import DataNotReady
 from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.registry import ModelVersion
-from kstock_batch.serving.night.agenda import agenda_asked, agenda_tonight, is_no_session
+from kstock_batch.serving.night.agenda import agenda_asked, agenda_tonight, days_off
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import insert_rows
 from small_store import predict
@@ -105,12 +105,34 @@ def test_a_night_on_a_day_off_knows_it(store):
     ],
 )
 def test_a_day_off_is_one_that_has_come_and_that_the_calendar_knows(store, day, now, expected):
-    assert is_no_session(store.con, day, now) is expected
+    found = days_off(store.con, None, day, now)
+    assert str(found) == (f"{day} is no session of the exchange" if expected else "None")
+
+
+SUNDAY, MONDAY = SATURDAY + timedelta(days=1), SATURDAY + timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    ("since", "as_of", "now", "expected"),
+    [
+        (SATURDAY, SUNDAY, cutoff_at(SUNDAY), f"{SATURDAY} … {SUNDAY} holds no session of the exchange"),
+        (SATURDAY, None, cutoff_at(SUNDAY), f"{SATURDAY} … {SUNDAY} holds no session of the exchange"),
+        (SUNDAY, SUNDAY, cutoff_at(SUNDAY), f"{SUNDAY} is no session of the exchange"),
+        (SATURDAY, SUNDAY, cutoff_at(SATURDAY), None),  # the second has not come
+        (NEWEST, SUNDAY, cutoff_at(SUNDAY), None),
+        (SATURDAY, MONDAY, cutoff_at(MONDAY), None),
+        (SATURDAY, None, cutoff_at(MONDAY), None),
+        (None, None, cutoff_at(SUNDAY), None),  # a night that was told no date looks for missed ones
+        (DAYS[0] - timedelta(days=2), DAYS[0] - timedelta(days=1), cutoff_at(SUNDAY), None),
+    ],
+)
+def test_a_range_is_off_if_all_its_days_have_come_and_none_is_a_session(store, since, as_of, now, expected):
+    assert str(days_off(store.con, since, as_of, now)) == str(expected)
 
 
 def test_an_empty_store_knows_no_day_off(tmp_path):
     with hand_store(tmp_path, []) as warehouse:
-        assert not is_no_session(warehouse.con, SATURDAY, datetime(2030, 1, 1))
+        assert days_off(warehouse.con, None, SATURDAY, datetime(2030, 1, 1)) is None
 
 
 def test_what_is_asked_for_is_done_and_nothing_else(store):
@@ -119,5 +141,6 @@ def test_what_is_asked_for_is_done_and_nothing_else(store):
     assert agenda_asked(store.con, settings, DAYS[3], DAYS[6]).asked == DAYS[3:7]
     assert agenda_asked(store.con, settings, DAYS[8], None).asked == DAYS[8:10]
     assert agenda_asked(store.con, settings, DAYS[3], DAYS[6]).missed == []
-    with pytest.raises(DataNotReady, match="there is no session in"):
+    with pytest.raises(DataNotReady) as refused:
         agenda_asked(store.con, settings, DAYS[10], None)
+    assert str(refused.value).startswith(f"the stored prices end {NEWEST}, before --from {DAYS[10]}\n  fix: ingest")

@@ -137,10 +137,9 @@ def test_the_reader_works_where_there_is_nothing_but_duckdb(publications, tmp_pa
                 "kstock_batch.bot",
                 "kstock_batch.bot.collector",
                 "kstock_batch.bot.publication",
-                "kstock_batch.bot.quoting",
                 "kstock_batch.bot.reader",
             ),
-            *("kstock_batch.bot.results", "kstock_batch.errors"),
+            *("kstock_batch.bot.results", "kstock_batch.errors", "kstock_batch.quoting", "kstock_batch.wording"),
         ]
     )
     assert others == "set()"

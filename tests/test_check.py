@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
+import click
+import duckdb
 import pytest
 
 from factories import asked_json, copy_root, done, flip_byte, run
 from kstock_batch.bot.publication import PublicationFacts
 from kstock_batch.bot.reader import PublicationStatus
+from kstock_batch.cli.app import cli
+from kstock_batch.errors import NoChampion, StoreIncompatible
 from kstock_batch.judging.drift_verdict import DriftCheck, DriftVerdict
-from kstock_batch.serving.alerts import Situation, alerts
+from kstock_batch.serving.alerts import Refusals, Situation, alerts
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
 
@@ -25,8 +30,8 @@ FACTS = PublicationFacts(1, DAY, None, NOON, "run-1", 10, 1, "model-1", "abc", "
 # What stands
 
 
-def published(*, age=1, is_stale=False, problem=None, facts: PublicationFacts | None = FACTS):
-    return PublicationStatus(Path("predictions.duckdb"), facts, age, is_stale, problem)
+def published(*, age=1, is_stale=False, problem=None, fix=None, facts: PublicationFacts | None = FACTS):
+    return PublicationStatus(Path("predictions.duckdb"), facts, age, is_stale, problem, fix)
 
 
 def ran(command, status, told=None):
@@ -38,47 +43,99 @@ def drift(state):
     return DriftVerdict(DAY, "model-1", 60, DAY, DAY, (check,))
 
 
-def standing(*, found=None, damage=None, champion_problem=None, runs=(), writer=None, store_problem=None, verdict=None):
-    told = Situation(found or published(), damage, 3, champion_problem, runs, writer, store_problem, verdict)
-    return [(alert.severity, alert.sentence) for alert in alerts(told)]
+def alerts_of(**situation):
+    well = {"published": published(), "damage": None, "max_age_sessions": 3, "champion_problem": None, "runs": ()}
+    well |= {"refusals": Refusals(), "writer": None, "store_problem": None, "drift": None}
+    return alerts(Situation(**{**well, **situation}))
+
+
+def standing(**situation):
+    return [(alert.severity, alert.sentence) for alert in alerts_of(**situation)]
+
+
+NO_MODEL = NoChampion("no model", fix="run `kstock-batch retrain`")
+TOO_NEW = StoreIncompatible("it has schema version 7", fix="upgrade kstock-batch")
+REFUSED = Refusals(4, NOON, "model-9 was stored but not promoted: it is worse")
 
 
 def test_when_all_is_well_nothing_stands():
-    assert standing(runs=[ran("score", "done"), ran("retrain", "done")], verdict=drift("ok")) == []
+    assert standing(runs=[ran("score", "done"), ran("retrain", "done")], drift=drift("ok")) == []
 
 
-@pytest.mark.parametrize(
-    ("situation", "says"),
-    [
+STANDING = [
+    (
+        {"published": published(age=None, facts=None, problem="it does not exist", fix="run `kstock-batch score`")},
+        ("fail", "the publication cannot be read: it does not exist"),
+    ),
+    ({"damage": "its bytes have changed"}, ("fail", "the publication is damaged: its bytes have changed")),
+    (
+        {"published": published(age=5, is_stale=True)},
+        ("fail", "the newest predictions are as-of 2024-06-28, 5 sessions old, limit 3"),
+    ),
+    (
+        {"published": published(age=1, is_stale=True), "max_age_sessions": 0},
+        ("fail", "the newest predictions are as-of 2024-06-28, 1 session old, limit 0"),
+    ),
+    (
+        {"published": published(facts=replace(FACTS, degraded_why="half of KOSDAQ is missing"))},
+        ("fail", "the predictions as-of 2024-06-28 were published degraded: half of KOSDAQ is missing"),
+    ),
+    ({"champion_problem": NO_MODEL}, ("fail", "there is no model to score with: no model")),
+    (
+        {"runs": [ran("score", "failed", "no data"), ran("ingest files", "done")]},
+        ("fail", "the last score, 2024-06-28 03:00:00 UTC, failed: no data"),
+    ),
+    (
+        {"runs": [ran("score", "done"), ran("retrain", "failed", "too little")]},
+        ("warn", "the last retrain, 2024-06-28 03:00:00 UTC, failed: too little"),
+    ),
+    (
+        {"runs": [ran("score", "running")]},
+        ("fail", "the last score, 2024-06-28 03:00:00 UTC, was killed"),
+    ),
+    (
+        {"runs": [ran("score", "done"), ran("retrain", "refused", "it is worse")], "refusals": REFUSED},
         (
-            {"found": published(age=None, facts=None, problem="it does not exist")},
-            ("fail", "the publication cannot be read: it does not exist"),
+            "warn",
+            "the gate let none of the last 4 new models pass, since 2024-06-28 03:00:00 UTC; the newest: model-9 was"
+            " stored but not promoted: it is worse",
         ),
-        ({"damage": "its bytes have changed"}, ("fail", "the publication is damaged: its bytes have changed")),
-        (
-            {"found": published(age=5, is_stale=True)},
-            ("fail", "the newest predictions are as-of 2024-06-28, 5 sessions old, limit 3"),
-        ),
-        ({"champion_problem": "no model"}, ("fail", "there is no model to score with: no model")),
-        (
-            {"runs": [ran("score", "failed", "no data"), ran("ingest files", "done")]},
-            ("fail", "the last score, 2024-06-28 03:00:00 UTC, failed: no data"),
-        ),
-        (
-            {"runs": [ran("score", "done"), ran("retrain", "failed", "too little")]},
-            ("warn", "the last retrain, 2024-06-28 03:00:00 UTC, failed: too little"),
-        ),
-        (
-            {"runs": [ran("score", "running")]},
-            ("fail", "the last score, 2024-06-28 03:00:00 UTC, was killed"),
-        ),
-        ({"store_problem": "it is damaged"}, ("fail", "the store cannot be read: it is damaged")),
-        ({"verdict": drift("drifted")}, ("fail", drift("drifted").sentence)),
-        ({"verdict": drift("watch")}, ("warn", drift("watch").sentence)),
-    ],
-)
+    ),
+    ({"store_problem": TOO_NEW}, ("fail", "the store cannot be read: it has schema version 7")),
+    ({"drift": drift("drifted")}, ("fail", drift("drifted").sentence)),
+    ({"drift": drift("watch")}, ("warn", drift("watch").sentence)),
+]
+
+
+@pytest.mark.parametrize(("situation", "says"), STANDING)
 def test_what_stands_is_one_sentence_with_its_values(situation, says):
     assert standing(**situation) == [says]
+
+
+@pytest.mark.parametrize(("situation", "says"), STANDING)
+def test_what_stands_says_what_to_do_in_commands_that_exist(situation, says):
+    (alert,) = alerts_of(**situation)
+    assert alert.fix.strip()
+    for words in re.findall(r"`kstock-batch ([^`]+)`", alert.fix):
+        command, named = cli, words.split()
+        while isinstance(command, click.Group) and named and named[0] in command.commands:
+            command = command.commands[named.pop(0)]
+        assert command is not cli, words
+
+
+def test_what_stands_because_of_an_error_has_the_errors_fix():
+    problems = {"champion_problem": NO_MODEL, "store_problem": TOO_NEW}
+    found = alerts_of(**problems, published=published(problem="odd", fix="turn it"))
+    assert {alert.name: alert.fix for alert in found} == {
+        "champion": "run `kstock-batch retrain`",
+        "store": "upgrade kstock-batch",
+        "publication": "turn it",
+    }
+
+
+def test_a_retrain_that_the_gate_refused_is_no_alert_and_neither_are_three():
+    assert standing(runs=[ran("score", "done"), ran("retrain", "refused", "it is worse")]) == []
+    assert standing(refusals=replace(REFUSED, n_refused=3)) == []
 
 
 def test_a_run_under_way_is_no_alert():
@@ -86,19 +143,12 @@ def test_a_run_under_way_is_no_alert():
 
 
 def test_the_worst_is_told_first():
-    found = standing(verdict=drift("watch"), champion_problem="no model")
+    found = standing(drift=drift("watch"), champion_problem=NO_MODEL)
     assert [severity for severity, _ in found] == ["fail", "warn"]
 
 
 def test_a_file_that_cannot_be_read_stands_even_while_an_older_one_is_served():
-    assert [severity for severity, _ in standing(found=published(problem="it is damaged"))] == ["fail"]
-
-
-def test_a_degraded_publication_stands_with_its_reason():
-    facts = replace(FACTS, degraded_why="half of KOSDAQ is missing")
-    assert standing(found=published(facts=facts)) == [
-        ("fail", "the predictions as-of 2024-06-28 were published degraded: half of KOSDAQ is missing")
-    ]
+    assert [severity for severity, _ in standing(published=published(problem="it is damaged"))] == ["fail"]
 
 
 # The command
@@ -119,11 +169,12 @@ def well(_well, tmp_path):
 
 
 def failed(root, *names):
-    """Check a root, which must fail with exactly these alerts, and return the sentences."""
+    """Check a root, which must fail with exactly these alerts, and return the sentences and their fixes."""
     found = run(root, "check")
     assert found.exit_code == 18, found.stderr
     what, fix = found.stderr.splitlines()
-    assert what == f"error: {len(names)} alerts need a person: {', '.join(names)}"
+    need = "1 alert needs" if len(names) == 1 else f"{len(names)} alerts need"
+    assert what == f"error: {need} a person: {', '.join(names)}"
     assert fix.startswith("  fix: ")
     return found.stdout
 
@@ -182,7 +233,7 @@ def test_a_damaged_champion_fails_the_check_before_the_night_does(well):
 def test_a_night_that_failed_fails_the_check_until_one_succeeds(well):
     assert run(well, "score", "--as-of", "1999-01-04").exit_code != 0
     sentences = failed(well, "score_failed")
-    assert sentences.count("\n") == 1
+    assert sentences.count("\n") == 2
     assert "failed: 1999-01-04 is outside the stored prices" in sentences
     done(well, "score")
     done(well, "check")
@@ -211,14 +262,17 @@ def test_a_store_of_flipped_bytes_fails_the_check(well):
     assert "fail: the store cannot be read: " in failed(well, "store")
 
 
+DRIFTED = "run `kstock-batch retrain`; docs/outcomes.md says what was looked at"
+
+
 def test_a_model_that_has_drifted_fails_the_check_and_one_that_is_watched_does_not(well):
     put_verdict(well, "watch")
     found = done(well, "check")
     sentence = "model-1 is watch on 60 matured sessions, 2024-06-28 … 2024-06-28: its AUC fell"
-    assert found.stdout.splitlines()[0] == f"warn: {sentence}"
+    assert found.stdout.splitlines()[:2] == [f"warn: {sentence}", f"  fix: {DRIFTED}"]
     assert asked_json(well, "check") == {
         "is_well": True,
-        "alerts": [{"name": "drift", "severity": "warn", "sentence": sentence}],
+        "alerts": [{"name": "drift", "severity": "warn", "sentence": sentence, "fix": DRIFTED}],
     }
     write(well, "DELETE FROM drift WHERE as_of = DATE '2999-01-04'")
     put_verdict(well, "drifted")
@@ -258,3 +312,77 @@ def test_status_tells_the_alerts_and_always_answers(well):
     shown = done(well, "status").stdout
     assert "alerts" in shown
     assert "its AUC fell" in shown
+
+
+def test_status_prints_no_fact_that_is_absent_and_names_the_prices_that_features_are_made_of(well):
+    facts = asked_json(well, "status")
+    assert {name for name, value in facts.items() if value is None} == {"problem", "degraded_why"}
+    shown = done(well, "status").stdout
+    assert "None" not in shown
+    assert "problem" not in shown
+    assert facts["price_basis"] == "adjusted"
+    assert re.search(r"price_basis +adjusted", shown)
+
+
+def test_an_absent_champion_is_told_with_the_versions_that_could_be_promoted(well):
+    (well / "models" / "champion.json").unlink()
+    (version,) = (path.name for path in (well / "models").glob("2*"))
+    sentences = failed(well, "champion")
+    assert "there is no model to score with: no model has been promoted in" in sentences
+    fix = f"run `kstock-batch retrain`, or `kstock-batch models promote VERSION` with one of ['{version}']"
+    assert f"  fix: {fix} that its gate let pass\n" in sentences
+    assert fix in run(well, "score").stderr
+    done(well, "models", "promote", version)
+    done(well, "score")
+    done(well, "check")
+
+
+def of_schema(published, version):
+    with duckdb.connect(str(published)) as con:
+        con.execute(f"UPDATE publication SET schema_version = {version}")
+
+
+@pytest.mark.parametrize(
+    ("version", "fix"), [(1, "run `kstock-batch score`, which publishes it anew"), (99, "upgrade kstock-batch")]
+)
+def test_a_publication_of_another_schema_is_told_with_what_to_do(well, version, fix):
+    of_schema(Settings(root=well).published, version)
+    assert f"its schema version is {version}, this reader knows 2\n  fix: {fix}\n" in failed(well, "publication")
+    assert f"this reader knows 2): {fix}" in done(well, "status").stdout.splitlines()[-1]
+
+
+# Retrains that the gate refused
+
+
+def put_retrains(root, *statuses):
+    for n, status in enumerate(statuses):
+        told = f"model-{n} was stored but not promoted: it is worse" if status == "refused" else "no disk"
+        write(
+            root,
+            "INSERT INTO run VALUES ($run_id, 'retrain', NULL, $status, 1, $at, $at, NULL, $told)",
+            run_id=f"{len(statuses)}-{n}",
+            status=status,
+            at=datetime(2999, 1, 1 + n),
+            told=told,
+        )
+
+
+def test_refused_retrains_are_told_after_the_fourth_in_a_row_and_fail_no_check(well):
+    put_retrains(well, "refused", "done", "refused", "refused", "failed", "refused")
+    assert [alert["name"] for alert in asked_json(well, "check")["alerts"]] == []
+    put_retrains(well, "refused")
+    (alert,) = asked_json(well, "check")["alerts"]
+    assert (alert["name"], alert["severity"]) == ("retrains_refused", "warn")
+    assert alert["sentence"] == (
+        "the gate let none of the last 4 new models pass, since 2999-01-03 00:00:00 UTC; the newest: model-0 was"
+        " stored but not promoted: it is worse"
+    )
+    put_retrains(well, "done", "refused")
+    assert asked_json(well, "check")["alerts"] == []
+
+
+def test_refused_retrains_are_told_while_the_store_is_being_written_too(well):
+    put_retrains(well, *["refused"] * 4)
+    done(well, "score", "--force")
+    with Warehouse.open(Settings(root=well)):
+        assert [alert["name"] for alert in asked_json(well, "check")["alerts"]] == ["retrains_refused"]

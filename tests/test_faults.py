@@ -164,12 +164,22 @@ def test_a_day_that_cannot_be_scored_is_named_with_the_reason(as_of, code, says,
     score_refused(built_root, code, says, args=("--as-of", as_of))
 
 
-@pytest.mark.parametrize("day", [date(2024, 6, 22), SATURDAY], ids=["between sessions", "after the newest"])
-def test_a_day_that_is_no_session_is_skipped_and_nothing_is_touched(day, built_root):
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--as-of", date(2024, 6, 22)), "2024-06-22 is no session of the exchange"),
+        (("--as-of", SATURDAY), f"{SATURDAY} is no session of the exchange"),
+        (("--from", date(2024, 6, 22), "--as-of", date(2024, 6, 23)), "2024-06-22 … 2024-06-23 holds no session"),
+        (("--from", SATURDAY, "--as-of", date(2024, 6, 30)), f"{SATURDAY} … 2024-06-30 holds no session"),
+    ],
+    ids=["between sessions", "after the newest", "a weekend between sessions", "a weekend after the newest"],
+)
+def test_days_that_are_no_session_are_skipped_and_nothing_is_touched(asked, told, built_root):
     before, file = content(built_root, EXACT), sha256(published(built_root))
-    night = done(built_root, "score", "--as-of", day)
-    assert night.stdout == f"skipped: {day} is no session of the exchange\n"
-    assert asked_json(built_root, "score", "--as-of", day)["model_version"] is None
+    night = done(built_root, "score", *asked)
+    assert night.stdout.startswith(f"skipped: {told}")
+    assert night.stdout.count("\n") == 1
+    assert asked_json(built_root, "score", *asked)["model_version"] is None
     assert content(built_root, EXACT) == before
     assert sha256(published(built_root)) == file
     assert store_rows(built_root, "SELECT DISTINCT status FROM run") == [("done",)]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from kstock_batch.errors import DataNotReady
+from kstock_batch.errors import ChallengerRefused, DataNotReady
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import fail_abandoned_runs, opened_run, recorded_run
 from kstock_batch.store.warehouse import Warehouse
@@ -48,6 +48,13 @@ def test_a_run_that_fails_is_failed_with_the_sentence_and_the_error_goes_on(sett
     with pytest.raises(DataNotReady), opened_run(settings, "score", at=NOON):
         raise DataNotReady("half a session", fix="ingest the rest")
     assert runs(settings) == [("score", "failed", None, "half a session\n  fix: ingest the rest", True)]
+
+
+def test_a_retrain_whose_model_the_gate_refuses_is_refused_and_not_failed(settings):
+    with pytest.raises(ChallengerRefused), opened_run(settings, "retrain", at=NOON):
+        raise ChallengerRefused("model-2 was not promoted", fix="the champion serves on")
+    said = "model-2 was not promoted\n  fix: the champion serves on"
+    assert runs(settings) == [("retrain", "refused", None, said, True)]
 
 
 def test_a_stage_that_fails_is_not_recorded_as_done(settings):

@@ -1,5 +1,8 @@
 """Whether a publication already says what the store says: every row counts, the ledger of runs does not."""
 
+import math
+import shutil
+
 import duckdb
 import pytest
 
@@ -103,3 +106,33 @@ def test_what_the_bot_reads_is_looked_at_even_where_it_follows_from_other_rows(w
     assert not is_published(warehouse.con, target, CARD)
     publish_now(warehouse, target)
     assert is_published(warehouse.con, target, CARD)
+
+
+SCORECARD = {
+    **{"as_of": MONDAY, "model_version": "model-1", "known_on": TUESDAY, "n_predictions": 2, "n": 2, "n_hits": 1},
+    **dict.fromkeys(("probability_sum", "log_loss_sum", "brier_sum", "base_log_loss_sum", "base_brier_sum"), 0.7),
+    **{"auc": 0.5, "run_id": "r", "judged_at": NOON},
+}
+DECILE = {
+    **{"as_of": MONDAY, "model_version": "model-1", "decile": 10, "n": 2, "n_hits": 1, "probability_sum": 0.7},
+    **{"n_early": 2, "return_1d_sum": 0.1, "return_3d_sum": 0.1, "return_5d_sum": 0.1},
+}
+
+
+def insert(con, table, row):
+    con.execute(f"INSERT INTO {table} BY NAME SELECT {', '.join(f'${name} AS {name}' for name in row)}", row)
+
+
+def test_the_last_bit_of_a_sum_over_many_rows_is_no_news_and_what_it_was_summed_from_is(warehouse, target):
+    """Threads come by in another order each time: an idle night once published again, at random, for such a bit."""
+    insert(warehouse.con, "scorecard", SCORECARD)
+    insert(warehouse.con, "scorecard_decile", DECILE)
+    publish_now(warehouse, target)
+    with duckdb.connect(str(target)) as con:
+        for table, column in (("running_scorecard", "log_loss"), ("running_decile", "forecast")):
+            before = con.execute(f"SELECT {column} FROM {table} ORDER BY ALL LIMIT 1").fetchall()[0][0]
+            con.execute(f"UPDATE {table} SET {column} = $next", {"next": math.nextafter(before, math.inf)})
+    shutil.rmtree(target.with_name("generations"))  # which would tell that the bytes are others
+    assert is_published(warehouse.con, target, CARD)
+    warehouse.con.execute("UPDATE scorecard SET log_loss_sum = 0.8")
+    assert not is_published(warehouse.con, target, CARD)

@@ -1,6 +1,7 @@
 """Outcomes: what matured is judged once it is known, and again when it changes; a verdict that luck does not give."""
 
 import json
+import re
 from datetime import date, datetime, timedelta
 from math import log
 
@@ -534,6 +535,43 @@ def test_a_degraded_session_says_nothing_about_the_model(hand):
     assert served["as_of"].to_list() == [DAYS[2], DAYS[0]]
 
 
+def test_a_degraded_session_counts_in_no_running_scorecard_until_it_is_scored_soundly(hand):
+    wrong = {ticker: (p, 1 - outcome) for ticker, (p, outcome) in FOUR.items()}
+    for day, said in zip(DAYS[:3], (FOUR, wrong, FOUR), strict=True):
+        predict(hand, day, said)
+    judge(hand)
+    spans = "SELECT DISTINCT n_sessions, first_session, last_session, n, auc_day FROM running_scorecard"
+    deciles = "SELECT DISTINCT n_sessions FROM running_decile"
+    assert asked(hand, spans) == [(3, DAYS[0], DAYS[2], 12, pytest.approx((0.75 + 0.25 + 0.75) / 3))]
+    hand.con.execute("UPDATE prediction SET degraded_why = 'freshness' WHERE as_of = $day", {"day": DAYS[1]})
+    assert asked(hand, spans) == [(2, DAYS[0], DAYS[2], 8, 0.75)]
+    assert asked(hand, deciles) == [(2,)]
+    hand.con.execute("UPDATE prediction SET degraded_why = 'freshness' WHERE as_of = $day", {"day": DAYS[2]})
+    assert asked(hand, spans) == [(1, DAYS[0], DAYS[0], 4, 0.75)]
+    hand.con.execute("UPDATE prediction SET degraded_why = NULL")
+    assert asked(hand, deciles) == [(3,)]
+
+
+def test_a_judged_prediction_says_whether_its_session_was_degraded(hand):
+    predict(hand, DAYS[0], FOUR)
+    predict(hand, DAYS[1], FOUR)
+    hand.con.execute("UPDATE prediction SET degraded_why = 'freshness' WHERE as_of = $day", {"day": DAYS[1]})
+    told = asked(hand, "SELECT as_of, degraded_why, count(*) FROM judged_prediction GROUP BY ALL ORDER BY ALL")
+    assert told == [(DAYS[0], None, 4), (DAYS[1], "freshness", 4)]
+
+
+def test_the_audits_of_a_degraded_session_are_not_held_against_the_model(hand):
+    for day in DAYS[:3]:
+        predict(hand, day, FOUR)
+        hand.con.execute(
+            "INSERT INTO audit_result VALUES ($day, 'feature_daily_drift', 'warn', 1, '[]', 'r', $noon)",
+            {"day": day, "noon": NOON},
+        )
+    hand.con.execute("UPDATE prediction SET degraded_why = 'freshness' WHERE as_of = $day", {"day": DAYS[1]})
+    warned = Query.load("judging/warned_feature").frame(hand.con, as_of=DAYS[-1], n=5)
+    assert warned["as_of"].to_list() == [DAYS[2], DAYS[0]]
+
+
 def test_the_audits_of_five_sessions_are_counted(hand):
     for day, n in zip(DAYS[:7], (9, 9, 1, 2, 3, 4, 26), strict=True):
         hand.con.execute(
@@ -657,6 +695,8 @@ def test_a_retrain_says_that_the_champion_had_drifted_but_knows_no_verdict_of_la
     told = done(trained_root, "retrain", "--as-of", days[-2])
     occasion = f"old is drifted on 30 matured sessions, {days[-3]} … {days[-3]}: its AUC fell"
     assert f"retrained while {occasion}" in told.stderr
+    last = told.stdout.splitlines()[-1]
+    assert re.fullmatch(rf"trained \S+ on [\d,]+ windows as-of {days[-2]} in \d+ s; it is champion", last)
     summary = store_rows(trained_root, "SELECT summary FROM run WHERE command = 'retrain' ORDER BY started_at DESC")[0][
         0
     ]

@@ -401,3 +401,14 @@ os._exit(1)
     new = publish_now(warehouse, target)
     assert only_the_file(target)
     assert ask(target, "SELECT digest FROM content_digest") == [(new.digest,)]
+
+
+def test_a_folder_where_the_published_file_must_be_is_named_and_stays(warehouse, target):
+    (target / "of somebody").mkdir(parents=True)
+    with pytest.raises(PublicationRefused) as refused:
+        publish_now(warehouse, target)
+    fix = "move it away, then run `kstock-batch score` again"
+    assert str(refused.value) == f"{target} is a folder, where the published file must be\n  fix: {fix}"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    target.rename(target.with_name("moved away"))
+    publish_now(warehouse, target)

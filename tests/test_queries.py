@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from kstock_batch.errors import SqlContractError
+from kstock_batch.serving.targets.content import KEYS
 from kstock_batch.settings import Settings
 from kstock_batch.store import queries
 from kstock_batch.store.queries import Query, sql_folder
@@ -142,6 +143,20 @@ def test_a_statement_says_what_it_is_and_sorts_by_something(name):
     assert sorts or name in VIEWS, "the result has no ORDER BY"
     assert ";" not in code_of(name), "one statement a file"
     assert header.get("severity", "fail") in ("fail", "warn", "by row")
+
+
+def test_a_target_looks_for_news_in_every_small_relation_that_it_gets(publication):
+    told = [relation for relation, _ in Query.load("targets/fact_digest").frame(publication.cursor()).iter_rows()]
+    assert sorted(told) == sorted(KEYS.keys() - {"prediction"}), "sessions have digests of their own"
+
+
+OF_FEATURES = {"views/feature", "views/labelled_feature"}  # a registered feature is one more column of theirs
+
+
+@pytest.mark.parametrize("name", sorted(set(VIEWS) - OF_FEATURES))
+def test_a_view_names_its_columns(name):
+    last_select = code_of(name).rpartition("\nSELECT")[2]
+    assert not re.search(r"^\s*\*|\.\*", last_select), "a column that a table gets would be published unthought of"
 
 
 def test_only_labels_look_forward():

@@ -320,7 +320,7 @@ def test_damage_that_shows_only_when_read_is_an_error_and_not_the_end(path, gene
 
 
 @pytest.mark.parametrize(
-    ("version", "fix"), [(1, "`kstock-batch score` publishes it anew"), (3, "upgrade kstock-batch")]
+    ("version", "fix"), [(1, "run `kstock-batch score`, which publishes it anew"), (3, "upgrade kstock-batch")]
 )
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_publication_of_another_schema_is_not_misread(path, generations, version, fix, renamed):
@@ -336,7 +336,11 @@ def test_a_publication_of_another_schema_is_not_misread(path, generations, versi
     con.close()
     newer.replace(path)
     assert reader.latest(SAMSUNG).as_of == TUESDAY
-    assert f"its schema version is {version}, this reader knows 2: {fix}" in reader.status().problem
+    assert reader.status().problem.endswith(f"its schema version is {version}, this reader knows 2")
+    assert reader.status().fix == fix
+    with pytest.raises(NoPublication) as refused:
+        reader_on(path).top()
+    assert str(refused.value).endswith(f"this reader knows 2\n  fix: {fix}")
 
 
 def test_closing_lets_go_of_the_file_and_asking_opens_it_again(path, generations):

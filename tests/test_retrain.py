@@ -256,6 +256,11 @@ def test_a_retrain_that_is_refused_exits_with_fifteen_and_names_the_version(smal
     (stored,) = Registry(small.models).versions()
     assert f"error: {stored.version} was stored but not promoted: it was refused by the test" in refused.stderr
     assert refused.stderr.count("warning: lstm cannot be trained") == 1, "said even so, and once"
+    newest = asked_json(small.root, "status")["runs"][0]
+    assert (newest["command"], newest["status"]) == ("retrain", "refused")
+    alerts = json.loads(run(small.root, "check", "--json").stdout)["alerts"]
+    assert [alert["name"] for alert in alerts] == ["publication", "champion"]
+    assert alerts[1]["fix"].endswith(f"VERSION` with one of ['{stored.version}'] that its gate let pass")
     assert Registry(small.models).champion_version() is None
 
 

@@ -131,6 +131,17 @@ def test_a_spine_that_cannot_be_read_is_named(built, tmp_path, spine):
     assert not (tmp_path / "out.parquet").exists()
 
 
+@pytest.mark.parametrize("written", ["spine.parquet", "../{0}/spine.parquet", "link.parquet"])
+def test_a_spine_is_never_overwritten_by_its_own_features(built, tmp_path, written):
+    path = tmp_path / "spine.parquet"
+    pl.DataFrame({"ticker": [SAMSUNG], "as_of": [LAST]}).write_parquet(path)
+    (tmp_path / "link.parquet").symlink_to(path)
+    before, out = path.read_bytes(), tmp_path / written.format(tmp_path.name)
+    told = run(built, "features", "get", path, "--out", out)
+    assert (told.exit_code, path.read_bytes()) == (2, before)
+    assert sentence(told) == f"error: --out {out} is the SPINE itself fix: name another file"
+
+
 def test_a_past_night_computed_anew_is_what_is_stored(built, tmp_path):
     day = sessions_between(FIRST, LAST)[70]
     out = tmp_path / "night.parquet"

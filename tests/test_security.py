@@ -297,7 +297,7 @@ MACRO = ("store/catalogue.py", "query.text.replace('$', '')")  # a file of sql/ 
 def test_no_statement_is_built_from_input(path):
     ours = OURS.get(name_of(path), {})
     odd = [(line, text) for line, text in built(tree(path)) if text not in ours and (name_of(path), text) != MACRO]
-    assert odd == [], f"{name_of(path)}: quote it (bot/quoting.py), give it as a parameter, or justify it in OURS"
+    assert odd == [], f"{name_of(path)}: quote it (quoting.py), give it as a parameter, or justify it in OURS"
 
 
 @pytest.mark.parametrize(

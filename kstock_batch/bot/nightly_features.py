@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 
 from kstock_batch.bot.publication import FollowedFile
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import NoPublication
+from kstock_batch.quoting import quoted_name
 
 _PROBE = "SELECT ticker FROM feature_latest WHERE as_of = $as_of LIMIT 1"
 _COLUMNS = """

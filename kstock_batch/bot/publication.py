@@ -16,8 +16,8 @@ from typing import Any
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.errors import NoPublication
+from kstock_batch.quoting import quoted_text
 
 SCHEMA_VERSION = 2  # 2: degraded_why, which whoever acts on a row must know of
 CUTOFF_UTC = time(9, 30)  # 18:30 in Seoul: a session counts as missing only once the job could have scored it
@@ -43,6 +43,7 @@ class PublicationFacts:
     degraded_why: str | None
 
 
+_MEND = "run `kstock-batch score` to publish a sound file, or `kstock-batch predictions rollback`"
 _VERSION = "SELECT schema_version FROM publication"
 _FACTS = f"SELECT {', '.join(field.name for field in fields(PublicationFacts))} FROM publication"
 _CALENDAR = "SELECT session, cutoff_at FROM calendar WHERE session > $as_of ORDER BY session"
@@ -66,7 +67,11 @@ def _weekdays_after(end: date, now: datetime) -> int:
 
 
 class _NotForUs(Exception):
-    """A sound file that this reader cannot use."""
+    """A sound file that this reader cannot use, and what to do."""
+
+    def __init__(self, what: str, *, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
 
 
 class FollowedFile:
@@ -78,7 +83,7 @@ class FollowedFile:
     Attributes
     ----------
     facts, calendar : of the publication attached; None and empty while there is none
-    problem : why the file now at ``path`` is not the one attached, or None
+    problem, fix : why the file now at ``path`` is not the one attached and what to do, or None
     """
 
     def __init__(self, path: Path, probe: str) -> None:
@@ -86,6 +91,7 @@ class FollowedFile:
         self.facts: PublicationFacts | None = None
         self.calendar: list[tuple[date, datetime]] = []
         self.problem: str | None = None
+        self.fix: str | None = None
         self._probe = probe  # takes $as_of; a file that cannot answer it is not accepted
         self._con: duckdb.DuckDBPyConnection | None = None
         self._identity: tuple[int, int, int] | None = None
@@ -101,12 +107,13 @@ class FollowedFile:
             if is_new:
                 self._attach()
         except FileNotFoundError:
-            self.problem = f"{self.path} does not exist"
+            self.problem, self.fix = f"{self.path} does not exist", "run `kstock-batch score`"
             return False
         except (OSError, duckdb.Error, _NotForUs) as error:
             self.problem = f"{self.path} cannot be used: {_first_line(error)}"
+            self.fix = error.fix if isinstance(error, _NotForUs) else _MEND
             return False
-        self._identity, self.problem = identity, None
+        self._identity, self.problem, self.fix = identity, None, None
         return is_new
 
     def rows(self, statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -118,7 +125,7 @@ class FollowedFile:
             self.close()
             raise NoPublication(
                 f"{self.path} cannot be read: {_first_line(error)}",
-                fix="run `kstock-batch score` to publish a sound file",
+                fix=_MEND,
             ) from error
 
     def close(self) -> None:
@@ -132,7 +139,8 @@ class FollowedFile:
         """Attach the file now at the path beside the old one, ask it, then let the old one go."""
         log = self.path.with_name(f"{self.path.name}.wal")
         if log.exists():  # DuckDB would play it into what we read
-            raise _NotForUs(f"{log.name} lies beside it, so another program has opened it for writing")
+            what = f"{log.name} lies beside it, so another program has opened it for writing"
+            raise _NotForUs(what, fix="end that program, then run `kstock-batch score`")
         if self._con is None:
             # One thread: a point query takes 0.9 ms instead of 1.6, and the bot needs its cores.
             self._con = duckdb.connect(":memory:", config={"threads": 1})
@@ -160,8 +168,8 @@ class FollowedFile:
         if versions != [SCHEMA_VERSION]:
             told = ", ".join(str(version) for version in versions) or "none"
             is_older = len(versions) == 1 and versions[0] < SCHEMA_VERSION
-            fix = "`kstock-batch score` publishes it anew" if is_older else "upgrade kstock-batch"
-            raise _NotForUs(f"its schema version is {told}, this reader knows {SCHEMA_VERSION}: {fix}")
+            fix = "run `kstock-batch score`, which publishes it anew" if is_older else "upgrade kstock-batch"
+            raise _NotForUs(f"its schema version is {told}, this reader knows {SCHEMA_VERSION}", fix=fix)
         facts = PublicationFacts(*stated[0])
         self._fetch(self._probe, {"as_of": facts.as_of})
         return facts, [(row[0], row[1]) for row in self._fetch(_CALENDAR, {"as_of": facts.as_of})]

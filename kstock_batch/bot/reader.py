@@ -23,6 +23,7 @@ from kstock_batch.bot.collector import collector_pause
 from kstock_batch.bot.publication import FollowedFile, PublicationFacts, age_in_sessions
 from kstock_batch.bot.results import PredictionResult
 from kstock_batch.errors import NoPublication, StalePredictions
+from kstock_batch.wording import counted
 
 
 class Prediction(NamedTuple):
@@ -78,13 +79,14 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class PublicationStatus:
-    """What is being read (None = nothing yet), how old it is, and what is wrong with the file at ``path``."""
+    """What is being read (None = nothing yet), how old it is, what is wrong with the file at ``path``, what to do."""
 
     path: Path
     publication: PublicationFacts | None
     age_sessions: int | None
     is_stale: bool
     problem: str | None
+    fix: str | None = None
 
 
 _COLUMNS = ", ".join(name.replace("shap_json", "shap_top3") for name in Prediction._fields if name != "is_stale")
@@ -173,7 +175,8 @@ class PredictionReader:
             self._refresh()
             facts = self._file.facts
             age = None if facts is None else self._age(facts)
-            return PublicationStatus(self._file.path, facts, age, self._is_old(age), self._file.problem)
+            told = (self._file.problem, self._file.fix)
+            return PublicationStatus(self._file.path, facts, age, self._is_old(age), *told)
 
     def close(self) -> None:
         """Let go of the file; the next question opens it again."""
@@ -189,10 +192,9 @@ class PredictionReader:
         """Return the facts of the newest good publication."""
         self._refresh()
         if self._file.facts is None:
-            raise NoPublication(
-                f"there are no predictions to read: {self._file.problem}",
-                fix="run `kstock-batch score`, or give the reader the path that it prints",
-            )
+            elsewhere = "" if self._file.path.exists() else ", or give the reader the path that it prints"
+            what = f"there are no predictions to read: {self._file.problem}"
+            raise NoPublication(what, fix=f"{self._file.fix}{elsewhere}")
         return self._file.facts
 
     def _age(self, facts: PublicationFacts) -> int:
@@ -207,8 +209,9 @@ class PredictionReader:
             return False
         if self._flag_stale:
             return True
+        old = f"{counted(age, 'session')} old, limit {self._max_age_sessions}"
         raise StalePredictions(
-            f"newest predictions are as-of {facts.as_of}, {age} sessions old, limit {self._max_age_sessions}",
+            f"newest predictions are as-of {facts.as_of}, {old}",
             fix="check `kstock-batch status`, then run `kstock-batch score`",
         )
 

@@ -48,7 +48,7 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
       kstock-batch score
       kstock-batch predictions show --top 20
     """
-    logs.configure(verbose=verbose)
+    logs.configure(verbose=verbose, tell=console.note)
     ctx.obj = Settings.load(root)
 
 

@@ -10,6 +10,7 @@ from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.errors import AuditFailed, DataNotReady
 from kstock_batch.settings import Settings
+from kstock_batch.wording import counted
 
 
 @click.command()
@@ -69,7 +70,7 @@ def _show_audit_history(settings: Settings, names: Sequence[str], limit: int, as
         console.document(rows)
         return
     console.table(f"audits of {', '.join(names) or 'the last nights'}, newest first", rows)
-    console.result(f"{len(rows)} rows of kept results")
+    console.result(f"{counted(len(rows), 'row')} of kept results")
 
 
 def _run_audits(settings: Settings, names: Sequence[str], as_of: date | None, limit: int, as_json: bool) -> None:
@@ -106,12 +107,12 @@ def _show_audits(results: Sequence[Any], day: date, is_alone: bool) -> None:
         (only,) = results
         console.table(f"offending rows of {only.audit} as-of {day}", only.sample)
         more = f", the first {len(only.sample)} shown (--limit)" if only.n_offending > len(only.sample) else ""
-        console.result(f"{only.audit} as-of {day}: {only.verdict}, {only.n_offending:,} offending rows{more}")
+        console.result(f"{only.audit} as-of {day}: {only.verdict}, {counted(only.n_offending, 'offending row')}{more}")
         return
     console.table(f"audits as-of {day}", [_audit_row(result) for result in results])
     verdicts = [result.verdict for result in results]
     failed, warned = verdicts.count("fail"), verdicts.count("warn")
-    console.result(f"{len(results)} audits as-of {day}: {failed} failed, {warned} warned")
+    console.result(f"{counted(len(results), 'audit')} as-of {day}: {failed} failed, {warned} warned")
 
 
 def _audit_row(result: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
+from kstock_batch.wording import counted
 
 DEMO_END = date(2026, 10, 30)
 DEMO_SESSIONS = 800
@@ -78,7 +79,7 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
         )
         run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
         if n_restated := sum(len(u.restated) for u in upserted):
-            run.summary += f", {n_restated:,} tickers restated"
+            run.summary += f", {counted(n_restated, 'ticker')} restated"
     _report_ingest(upserted, folder, run.seconds, as_json)
 
 
@@ -91,10 +92,11 @@ def _report_ingest(upserted: Sequence[Any], folder: Path, seconds: float, as_jso
     console.table(f"ingested {folder}", rows)
     if restated := [one for u in upserted for one in u.restated]:
         shown = ", ".join(map(str, restated[:5])) + (" …" if len(restated) > 5 else "")
-        console.result(f"restated prices: {len(restated)} tickers came at another level and are rebuilt: {shown}")
+        who = counted(len(restated), "ticker")
+        console.result(f"restated prices: {who} came at another level and will be rebuilt: {shown}")
     new, changed, rejected = (sum(getattr(u, n) for u in upserted) for n in ("n_new", "n_changed", "n_rejected"))
     read = sum(u.n_read for u in upserted)
     told = " (see table quarantine)" if rejected else ""
     console.result(
-        f"read {read:,} rows: {new:,} new, {changed:,} changed, {rejected:,} rejected{told} in {seconds:.1f} s"
+        f"read {read:,} rows in {seconds:.1f} s: {new:,} new, {changed:,} changed, {rejected:,} rejected{told}"
     )

@@ -129,9 +129,9 @@ def _tell_replay(done: Any, out: Path | None, seconds: float, as_json: bool) -> 
     verdict = "identical to" if done.is_identical else "different from"
     alone = f" ({done.n_only_replayed:,} rows not stored, {done.n_only_stored:,} stored but not known)"
     console.result(
-        f"{done.rows.height:,} rows of {done.start} … {done.end} as known then are {verdict} what is stored"
-        f"{alone if done.n_only_replayed or done.n_only_stored else ''}"
-        f"{f', written to {out}' if out else ''}, in {seconds:.1f} s"
+        f"computed, as known then, {done.rows.height:,} rows of {done.start} … {done.end} in {seconds:.1f} s:"
+        f" {verdict} what is stored{alone if done.n_only_replayed or done.n_only_stored else ''}"
+        f"{f'; written to {out}' if out else ''}"
     )
 
 
@@ -155,17 +155,19 @@ def get_features(
     from kstock_batch.market.contract import FEATURE_NAMES
     from kstock_batch.store.warehouse import Warehouse
 
+    if out.exists() and spine.exists() and out.samefile(spine):
+        raise ConfigError(f"--out {out} is the SPINE itself", fix="name another file")
     begun = time.monotonic()
     rows = read_spine(spine)
     with Warehouse.read(settings) as warehouse:
         found = read_features(warehouse.con, rows, columns or FEATURE_NAMES, max_age_sessions=max_age_sessions)
     _write(settings, found, out)
     n_found = found["feature_as_of"].count()
-    seconds = round(time.monotonic() - begun, 2)
+    seconds = time.monotonic() - begun
     if as_json:
-        console.document({"n_rows": found.height, "n_found": n_found, "out": out, "seconds": seconds})
+        console.document({"n_rows": found.height, "n_found": n_found, "out": out, "seconds": round(seconds, 2)})
     else:
-        console.result(f"found features for {n_found:,} of {found.height:,} rows, written to {out}, in {seconds} s")
+        console.result(f"found features for {n_found:,} of {found.height:,} rows in {seconds:.1f} s; written to {out}")
 
 
 @features.command("list")

@@ -8,6 +8,7 @@ from kstock_batch import console
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
+from kstock_batch.wording import counted
 
 
 @click.command("generations")
@@ -53,7 +54,7 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
         console.note(f"warning: {what}")
     if status.is_stale:
         console.note(
-            f"warning: it is {status.age_sessions} sessions old, limit {settings.max_age_sessions}:"
+            f"warning: it is {counted(status.age_sessions or 0, 'session')} old, limit {settings.max_age_sessions}:"
             " readers refuse it as stale until the next score"
         )
     if as_json:

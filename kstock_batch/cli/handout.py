@@ -47,10 +47,10 @@ def export(
     if as_json:
         console.document({**vars(done), "seconds": round(seconds, 2)})
         return
-    reach = f"{done.n_rows:,} rows of {table}, {done.start} … {done.end}"
+    reach = f"{done.n_rows:,} rows of {table}, {done.start} … {done.end},"
     gone = f", {done.n_removed:,} removed" if done.n_removed else ""
     changes = f"{done.n_written:,} of {done.n_partitions:,} sessions written{gone}"
-    console.result(f"exported {reach}, to {out}: {changes} in {seconds:.1f} s")
+    console.result(f"exported {reach} to {out} in {seconds:.1f} s: {changes}")
 
 
 @click.command()

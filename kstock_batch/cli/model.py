@@ -9,6 +9,7 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
+from kstock_batch.wording import counted
 
 
 def show_skill(version: Any) -> None:
@@ -137,7 +138,7 @@ def prune_models(settings: Settings, keep: int, dry_run: bool, as_json: bool) ->
         return
     for name in gone:
         console.text(f"{name}\n")
-    console.result(f"{'would delete' if dry_run else 'deleted'} {len(gone)} versions in {settings.models}")
+    console.result(f"{'would delete' if dry_run else 'deleted'} {counted(len(gone), 'version')} in {settings.models}")
 
 
 @models.command("compare")

@@ -52,8 +52,8 @@ def score(
     if as_json:
         console.document({**night.row(), "seconds": round(run.seconds, 2)})
     else:
-        console.result(f"{night.summary} in {run.seconds:.1f} s" if night.scored else night.summary)
-        if night.is_published:
+        console.result(night.told(run.seconds))
+        if night.n_published:
             console.result(f"published {settings.published.resolve()}")
         for delivery in night.targets.done:
             console.result(f"{delivery.target}: {delivery.place}" + ("" if delivery.n_written else ", as it was"))

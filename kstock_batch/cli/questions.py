@@ -13,6 +13,7 @@ from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError, KStockError
 from kstock_batch.settings import Settings
+from kstock_batch.wording import counted
 
 SHOWN = ("rank", "ticker", "name", "probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
 SHOWN_ROWS = 1000
@@ -59,7 +60,7 @@ def show_predictions(settings: Settings, ticker: str | None, top: int, as_of: da
     console.table(title, [{HEADERS.get(name, name): row[name] for name in columns} for row in rows], decimals=3)
     for day, why in sorted({(row["as_of"], row["degraded_why"]) for row in rows if row["degraded_why"]}):
         console.note(f"warning: {day} is degraded: {why}")
-    console.result(f"{len(rows)} predictions from {settings.published}")
+    console.result(f"{counted(len(rows), 'prediction')} from {settings.published}")
 
 
 @click.command()
@@ -123,7 +124,7 @@ def sql(
         else:
             for piece in TEXTS[form](answer):
                 console.text(piece)
-    told = f"{answer.n_rows:,} rows from {answer.path}"
+    told = f"{counted(answer.n_rows, 'row')} from {answer.path}"
     if answer.is_cut:
         told += f", cut at --limit {most}"
         if form != "table" and not limit:  # nobody asked for a part
@@ -177,18 +178,20 @@ def status(settings: Settings, as_json: bool) -> None:
         console.document({**facts, "alerts": standing})
         return
     runs: list[dict[str, Any]] = facts.pop("runs")
-    console.table("status", [{"fact": name, "value": str(value)} for name, value in facts.items()])
+    known = {name: value for name, value in facts.items() if value is not None}
+    console.table("status", [{"fact": name, "value": str(value)} for name, value in known.items()])
     if standing:
         console.table("alerts", standing)
     if runs:
         shown = ("command", "as_of", "status", "started_at", "seconds", "told")
         console.table("last runs", [{name: run[name] for name in shown} for run in runs], decimals=1)
-    console.result(_verdict(facts))
+    console.result(_verdict(facts, standing))
 
 
-def _verdict(facts: dict[str, Any]) -> str:
+def _verdict(facts: dict[str, Any], standing: list[dict[str, str]]) -> str:
     if "as_of" not in facts:
-        return f"nothing is published yet ({facts['problem']}): run `kstock-batch score`"
-    how_old = f"{facts['age_sessions']} sessions old" + (", stale" if facts["is_stale"] else "")
+        fix = next(alert["fix"] for alert in standing if alert["name"] == "publication")
+        return f"no predictions can be read ({facts['problem']}): {fix}"
+    how_old = f"{counted(facts['age_sessions'], 'session')} old" + (", stale" if facts["is_stale"] else "")
     degraded = f", degraded: {facts['degraded_why']}" if facts["degraded_why"] else ""
     return f"predictions as-of {facts['as_of']} ({how_old}) from {facts['model_version']}{degraded}"

@@ -45,14 +45,14 @@ def retrain(settings: Settings, as_of: date | None, dry_run: bool, as_json: bool
             run.as_of = session_asked(run.warehouse.con, as_of, settings.price_basis)
             done = train(run.warehouse, settings, run, run.as_of, advance=advance)
         _show(done, as_json, run.seconds)
-        if done.refusal:  # in the ledger the run has failed, and says why
+        if done.refusal:  # in the ledger the run is refused, and says why
             raise done.refusal
         run.summary = "; ".join(filter(None, (f"{done.version.version} is champion", done.occasion)))
     if not as_json:
         n_rows = done.version.manifest["training"]["n_rows"]
         console.result(
-            f"trained {done.version.version} on {n_rows:,} windows as-of {run.as_of}; it is champion;"
-            f" {run.seconds:.0f} s"
+            f"trained {done.version.version} on {n_rows:,} windows as-of {run.as_of} in {run.seconds:.0f} s;"
+            " it is champion"
         )
 
 

@@ -5,13 +5,13 @@ from itertools import groupby
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.console import Advance
 from kstock_batch.features.block import Recipe
 from kstock_batch.features.extra import Extras, digest_of, require_sound, with_extras
 from kstock_batch.features.knowledge import BEFORE_ALL, EVERYTHING, Block
 from kstock_batch.features.plan import Due, blocks_of
 from kstock_batch.features.prices import read_series
+from kstock_batch.quoting import quoted_name
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import Warehouse
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import ConfigError, SourceError
 from kstock_batch.features.sessions import read_sessions
 from kstock_batch.market.contract import FEATURE_NAMES
+from kstock_batch.quoting import quoted_name
 
 
 def read_features(

@@ -14,11 +14,9 @@ from kstock_batch.store.warehouse import Warehouse
 AUDITED = 5  # sessions whose drift audits are counted: one bad day of the market is no other world
 
 
-def give_verdict(
-    warehouse: Warehouse, run: Run, *, as_of: date, model_version: str, limits: DriftLimits | None = None
-) -> DriftVerdict:
+def give_verdict(warehouse: Warehouse, run: Run, *, as_of: date, model_version: str) -> DriftVerdict:
     """Return the verdict of the night ``as_of`` on its champion and make it that night's row of ``drift``."""
-    con, limits = warehouse.con, limits or DriftLimits()
+    con, limits = warehouse.con, DriftLimits()
     served = Query.load("judging/served_card").frame(con, as_of=as_of, n=limits.n_sessions)
     cards = sessions_judged(served, model_version, limits)
     sessions = cards["as_of"].to_list()

@@ -1,4 +1,4 @@
-"""Alerts: what a person should hear about what is served, one sentence each.
+"""Alerts: what a person should hear about what is served, and do: one sentence and one fix each.
 
 ``fail`` means that what the bot reads is missing, old, made by a model that has drifted, or was not renewed last night;
 ``warn`` that it may come to that.
@@ -6,26 +6,48 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from kstock_batch.bot.reader import PublicationStatus
+from kstock_batch.errors import KStockError
 from kstock_batch.judging.drift_verdict import DriftVerdict
+from kstock_batch.wording import counted
 
 SEVERITIES = ("fail", "warn")
 NIGHTLY = "score"  # the command whose failure means that tonight's predictions are missing
+# Retrains come weekly. A gate that refuses one or two does its work, and the champion serves on; where it lets none
+# pass for a month, the data, the settings or the gate itself are not what they were.
+MANY_REFUSALS = 4
+
+_PUBLISH = "run `kstock-batch score` to publish a sound file, or `kstock-batch predictions rollback`"
+_CATCH_UP = "run `kstock-batch score`, which also says which prices are missing"
+_MEND = "mend the source, ingest, then run `kstock-batch score`"
+_LOOK = "read `kstock-batch models list` and the newest versions' gates in `kstock-batch models show VERSION`"
+_RETRAIN = "run `kstock-batch retrain`; docs/outcomes.md says what was looked at"
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing that stands; ``severity`` is fail or warn."""
+    """One thing that stands, and what to do about it; ``severity`` is fail or warn."""
 
     name: str
     severity: str
     sentence: str
+    fix: str
 
     def row(self) -> dict[str, str]:
         """Return it as a row to print or to store."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Retrains that the gate refused since it let one pass: how many, since when, and what it said of the newest."""
+
+    n_refused: int = 0
+    since: datetime | None = None
+    told: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,20 +59,22 @@ class Situation:
     published : what a reader makes of the published file
     damage : what it did not notice because it had no need to read there, or None
     max_age_sessions : older is stale
-    champion_problem : why there is no model to score with, or None
+    champion_problem : the error that says why there is no model to score with, or None
     runs : the newest run of each command: what failed and was then done is over
+    refusals : what became of the newest retrains
     writer : who holds the store's lock, or None
-    store_problem : why the store cannot be read, or None; that somebody writes it is none
+    store_problem : the error that says why the store cannot be read, or None; that somebody writes it is none
     drift : the newest verdict on what was served, or None
     """
 
     published: PublicationStatus
     damage: str | None
     max_age_sessions: int
-    champion_problem: str | None
+    champion_problem: KStockError | None
     runs: Sequence[Mapping[str, Any]]
+    refusals: Refusals
     writer: str | None
-    store_problem: str | None
+    store_problem: KStockError | None
     drift: DriftVerdict | None
 
 
@@ -63,35 +87,42 @@ def alerts(situation: Situation) -> list[Alert]:
 def _of_publication(situation: Situation) -> Iterator[Alert]:
     found, facts = situation.published, situation.published.publication
     if found.problem or facts is None:
-        yield Alert("publication", "fail", f"the publication cannot be read: {found.problem}")
+        told = f"the publication cannot be read: {found.problem}"
+        yield Alert("publication", "fail", told, found.fix or _PUBLISH)
     if situation.damage:
-        yield Alert("damage", "fail", f"the publication is damaged: {situation.damage}")
+        yield Alert("damage", "fail", f"the publication is damaged: {situation.damage}", _PUBLISH)
     if facts is None:
         return
     if found.is_stale:
-        limit = f"{found.age_sessions} sessions old, limit {situation.max_age_sessions}"
-        yield Alert("stale", "fail", f"the newest predictions are as-of {facts.as_of}, {limit}")
+        age = f"{counted(found.age_sessions or 0, 'session')} old, limit {situation.max_age_sessions}"
+        yield Alert("stale", "fail", f"the newest predictions are as-of {facts.as_of}, {age}", _CATCH_UP)
     if why := facts.degraded_why:
-        yield Alert("degraded", "fail", f"the predictions as-of {facts.as_of} were published degraded: {why}")
+        told = f"the predictions as-of {facts.as_of} were published degraded: {why}"
+        yield Alert("degraded", "fail", told, _MEND)
 
 
 def _of_champion(situation: Situation) -> Iterator[Alert]:
-    if situation.champion_problem:
-        yield Alert("champion", "fail", f"there is no model to score with: {situation.champion_problem}")
+    if (problem := situation.champion_problem) is not None:
+        yield Alert("champion", "fail", f"there is no model to score with: {problem.what}", problem.fix)
 
 
 def _of_runs(situation: Situation) -> Iterator[Alert]:
-    if situation.store_problem:
-        yield Alert("store", "fail", f"the store cannot be read: {situation.store_problem}")
+    if (problem := situation.store_problem) is not None:
+        yield Alert("store", "fail", f"the store cannot be read: {problem.what}", problem.fix)
     for run in situation.runs:
         name, severity = f"{run['command']}_failed", "fail" if run["command"] == NIGHTLY else "warn"
         began = f"the last {run['command']}, {run['started_at']} UTC"
+        again = f"run `kstock-batch {run['command']}` again"
         if run["status"] == "failed":
-            yield Alert(name, severity, f"{began}, failed: {run['told']}")
+            yield Alert(name, severity, f"{began}, failed: {run['told']}", f"mend what it names, then {again}")
         elif run["status"] == "running" and situation.writer is None:
-            yield Alert(name, severity, f"{began}, was killed")
+            yield Alert(name, severity, f"{began}, was killed", f"{again}: nothing is lost")
+    if (refusals := situation.refusals).n_refused >= MANY_REFUSALS:
+        since = f"since {refusals.since} UTC; the newest: {refusals.told}"
+        told = f"the gate let none of the last {refusals.n_refused} new models pass, {since}"
+        yield Alert("retrains_refused", "warn", told, _LOOK)
 
 
 def _of_drift(drift: DriftVerdict | None) -> Iterator[Alert]:
     if drift is not None and drift.state != "ok":
-        yield Alert("drift", "fail" if drift.state == "drifted" else "warn", drift.sentence)
+        yield Alert("drift", "fail" if drift.state == "drifted" else "warn", drift.sentence, _RETRAIN)

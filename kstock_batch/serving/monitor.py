@@ -9,7 +9,7 @@ from kstock_batch.errors import DataNotReady, KStockError, WarehouseLocked
 from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, verdict_of
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
-from kstock_batch.serving.alerts import Situation, alerts
+from kstock_batch.serving.alerts import Refusals, Situation, alerts
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.questions.ask import asked
 from kstock_batch.settings import Settings
@@ -32,6 +32,7 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
         max_age_sessions=settings.max_age_sessions,
         champion_problem=champion_problem,
         runs=history.newest_runs,
+        refusals=history.refusals,
         writer=writer,
         store_problem=history.problem,
         drift=history.drift,
@@ -40,7 +41,8 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
         "root": settings.root.resolve(),
         "store": _store(settings),
         "writer": writer or "none",
-        "champion": champion_problem or champion,
+        "champion": champion_problem.what if champion_problem else champion,
+        "price_basis": settings.price_basis,
         "published_file": settings.published,
         "problem": found.problem or situation.damage,
     }
@@ -66,14 +68,16 @@ class _History:
     Attributes
     ----------
     runs, newest_runs : the last ones, newest first, and the newest of each command
+    refusals : retrains that the gate refused since it let one pass
     drift : the newest verdict on what was served
     problem : why this is what the publication knows and not the store, unless somebody is writing that
     """
 
     runs: list[dict[str, Any]]
     newest_runs: list[dict[str, Any]]
+    refusals: Refusals
     drift: DriftVerdict | None
-    problem: str | None = None
+    problem: KStockError | None = None
 
 
 def _history(settings: Settings) -> _History:
@@ -82,15 +86,22 @@ def _history(settings: Settings) -> _History:
         with Warehouse.read(settings) as warehouse:
             runs = Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
             newest_runs = Query.load("reports/newest_run").rows(warehouse.con)
-            return _History(runs, newest_runs, newest_verdict(warehouse.con, date.max))
+            (refused,) = Query.load("reports/refused_retrain").rows(warehouse.con)
+            return _History(runs, newest_runs, Refusals(**refused), newest_verdict(warehouse.con, date.max))
     except (DataNotReady, WarehouseLocked):  # nothing to read yet, or not now
         problem = None
     except KStockError as error:
-        problem = error.what
+        problem = error
     runs = _published(settings, "reports/last_runs", n=LAST_RUNS)
+    refusals = [Refusals(**refused) for refused in _published(settings, "reports/refused_retrain")]
     verdicts = _published(settings, "judging/newest_drift", as_of=date.max)
-    drift = verdict_of(verdicts[0]) if verdicts else None
-    return _History(runs, _published(settings, "reports/newest_run"), drift, problem)
+    return _History(
+        runs,
+        _published(settings, "reports/newest_run"),
+        refusals[0] if refusals else Refusals(),
+        verdict_of(verdicts[0]) if verdicts else None,
+        problem,
+    )
 
 
 def _published(settings: Settings, name: str, **params: Any) -> list[dict[str, Any]]:
@@ -114,14 +125,14 @@ def _store(settings: Settings) -> str:
     return f"{settings.store} ({settings.store.stat().st_size / 1e6:,.1f} MB)"
 
 
-def _champion(settings: Settings) -> tuple[str, str | None]:
-    """Return a line about the version that serves, and why none can, or None."""
+def _champion(settings: Settings) -> tuple[str, KStockError | None]:
+    """Return a line about the version that serves, and the error that says why none can, or None."""
     try:
         version = Registry(settings.models).champion()
         require_fingerprint(version, fingerprint())
         require_intact(version)
     except KStockError as error:
-        return "none", error.what
+        return "none", error
     auc_day = version.manifest["metrics"]["blend"]["auc_day"]
     skill = "unknown" if auc_day is None else f"{auc_day:.3f}"  # None: no judged session had both outcomes
     return f"{version.version} as-of {version.manifest['as_of']}, AUC in session {skill} out of sample", None

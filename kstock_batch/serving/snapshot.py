@@ -10,10 +10,10 @@ from pathlib import Path
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import ConfigError, DataNotReady, PublicationRefused
 from kstock_batch.files import rename_into_place
 from kstock_batch.market.contract import fingerprint
+from kstock_batch.quoting import quoted_name
 from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, log_of, remove
 from kstock_batch.serving.questions.outside import file_outside
 from kstock_batch.settings import Settings

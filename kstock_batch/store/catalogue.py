@@ -13,8 +13,8 @@ from pathlib import Path
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_name, quoted_text
 from kstock_batch.market.contract import FEATURES
+from kstock_batch.quoting import quoted_name, quoted_text
 from kstock_batch.store.queries import Query, sql_folder
 
 _COMMENTS = Path(__file__).with_name("comments.toml")

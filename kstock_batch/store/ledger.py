@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import duckdb
 
+from kstock_batch.errors import ChallengerRefused
 from kstock_batch.redaction import redacted
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
@@ -58,7 +59,7 @@ class Run:
 
 @contextmanager
 def recorded_run(warehouse: Warehouse, command: str, *, at: datetime, as_of: date | None = None) -> Iterator[Run]:
-    """Write a run to the ledger as running; at the end as done, or as failed with the error's sentence."""
+    """Write a run to the ledger as running; at the end as done, or as failed or refused with the error's sentence."""
     run = Run(f"{at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", command, at, warehouse, as_of)
     warehouse.con.execute(
         "INSERT INTO run VALUES ($run_id, $command, $as_of, 'running', $pid, $at, NULL, NULL, NULL)",
@@ -67,8 +68,10 @@ def recorded_run(warehouse: Warehouse, command: str, *, at: datetime, as_of: dat
     try:
         yield run
     except Exception as error:
+        # A gate that refuses a model has done its work: nothing failed, and nothing is to be mended.
+        status = "refused" if isinstance(error, ChallengerRefused) else "failed"
         with suppress(duckdb.Error):  # on a full disk the ledger cannot be written either: the cause matters more
-            _close(run, "failed", str(error))
+            _close(run, status, str(error))
         raise
     _close(run, "done", None)
 

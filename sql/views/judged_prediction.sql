@@ -17,6 +17,7 @@ SELECT
   p.xgb,
   p.lstm,
   p.model_version,
+  p.degraded_why,
   f.volatility,
   e.return_1d,
   e.return_3d,

@@ -41,6 +41,27 @@ reliability AS (
   FROM running_decile
   GROUP BY model_version, span
 )
-SELECT t.*, r.decile_error_pct
+SELECT
+  t.model_version,
+  t.span,
+  t.n_sessions,
+  t.first_session,
+  t.last_session,
+  t.n,
+  t.forecast,
+  t.hit_rate,
+  t.lift,
+  t.auc_day,
+  t.auc_day_vol,
+  t.log_loss,
+  t.base_log_loss,
+  t.floor_log_loss,
+  t.brier_skill_pct,
+  t.brier_skill_vol_pct,
+  t.promised_auc_day,
+  t.promised_auc_day_vol,
+  t.promised_log_loss,
+  t.promised_floor_log_loss,
+  r.decile_error_pct,
 FROM total AS t
 JOIN reliability AS r ON r.model_version = t.model_version AND r.span = t.span

@@ -40,12 +40,27 @@ class Agenda:
     day_off: date | None = None
 
 
+@dataclass(frozen=True)
+class DaysOff:
+    """Days, or one day, on which the exchange is closed."""
+
+    start: date
+    end: date
+
+    def __str__(self) -> str:
+        """Return it as a clause."""
+        if self.start == self.end:
+            return f"{self.end} is no session of the exchange"
+        return f"{self.start} … {self.end} holds no session of the exchange"
+
+
 def agenda_asked(con: duckdb.DuckDBPyConnection, settings: Settings, since: date | None, as_of: date | None) -> Agenda:
     """Return the sessions in [since, as_of], or the one of the two that was given."""
     newest = session_asked(con, as_of, settings.price_basis)
     asked = Sessions(session_days(con)).between(since or newest, newest)
     if not asked:
-        raise DataNotReady(f"there is no session in {since} … {newest}", fix="give a --from that is a trading day")
+        fix = "ingest what came since, or give an earlier one"
+        raise DataNotReady(f"the stored prices end {newest}, before --from {since}", fix=fix)
     return Agenda(newest, asked)
 
 
@@ -71,11 +86,18 @@ def agenda_tonight(con: duckdb.DuckDBPyConnection, settings: Settings, version: 
         left_out,
         n_older=n_older,
         n_behind=con.execute(_LATER, {"newest": newest, "now": now}).fetchall()[0][0],
-        day_off=today if is_no_session(con, today := seoul_date(now), now) else None,
+        day_off=today if has_no_session(con, today := seoul_date(now), today, now) else None,
     )
 
 
-def is_no_session(con: duckdb.DuckDBPyConnection, day: date, now: datetime) -> bool:
-    """Return whether ``day`` has come (``now`` is UTC) and the exchange is known to be closed on it."""
+def days_off(con: duckdb.DuckDBPyConnection, since: date | None, as_of: date | None, now: datetime) -> DaysOff | None:
+    """Return the days that are asked for if the exchange was closed on all of them, else None."""
+    start, end = since or as_of, as_of or seoul_date(now)
+    return DaysOff(start, end) if start and has_no_session(con, start, end, now) else None
+
+
+def has_no_session(con: duckdb.DuckDBPyConnection, start: date, end: date, now: datetime) -> bool:
+    """Return whether [start, end] has come (``now`` is UTC) and the exchange is known to be closed throughout."""
     days = session_days(con)
-    return bool(days) and days[0] <= day <= min(days[-1], seoul_date(now)) and day not in Sessions(days)
+    have_come = bool(days) and days[0] <= start <= end <= min(days[-1], seoul_date(now))
+    return have_come and not Sessions(days).between(start, end)

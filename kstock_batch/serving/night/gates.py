@@ -16,6 +16,7 @@ from kstock_batch.features.completeness import market_counts
 from kstock_batch.settings import Settings
 from kstock_batch.store.audits import AuditResult
 from kstock_batch.store.queries import Query
+from kstock_batch.wording import counted
 
 # Audits that may find that something is missing, by which a ranking of the rest is not made wrong. Every other audit
 # that fails has found rows that cannot be.
@@ -84,11 +85,8 @@ def _completeness(con: duckdb.DuckDBPyConnection, as_of: date, settings: Setting
 def _audits(results: Sequence[AuditResult]) -> Gate:
     """Freshness has a gate of its own; what warns is told and stops nothing."""
     failed = [r for r in results if r.verdict == "fail" and r.audit in OF_WHAT_IS_MISSING - {FRESHNESS}]
-    told = "{} found {} rows, e.g. {}"
-    return Gate(
-        "audits",
-        [Finding(told.format(r.audit, r.n_offending, tuple(r.sample[0].values())), False) for r in failed],
-    )
+    told = (f"{r.audit} found {counted(r.n_offending, 'row')}, e.g. {tuple(r.sample[0].values())}" for r in failed)
+    return Gate("audits", [Finding(sentence, False) for sentence in told])
 
 
 def coverage(con: duckdb.DuckDBPyConnection, as_of: date, tickers: Sequence[str]) -> Gate:

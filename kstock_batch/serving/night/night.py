@@ -14,8 +14,8 @@ from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.judging.outcomes import judge_due_sessions
 from kstock_batch.judging.verdicts import give_verdict
 from kstock_batch.registry import ModelVersion, Registry
-from kstock_batch.serving.night.agenda import Agenda, agenda_asked, agenda_tonight, is_no_session
-from kstock_batch.serving.night.night_told import summary, warnings
+from kstock_batch.serving.night.agenda import Agenda, agenda_asked, agenda_tonight, days_off
+from kstock_batch.serving.night.night_told import beside, warnings, what_was_done
 from kstock_batch.serving.night.score import Scored, score_session
 from kstock_batch.serving.publication.news import is_published
 from kstock_batch.serving.publication.publish import publish
@@ -34,19 +34,29 @@ class Night:
 
     Attributes
     ----------
-    as_of : the session it was for, or the day that is none
-    model_version : None on a day that is no session
-    is_published : whether a new publication was made; the one before says all there is to say otherwise
+    as_of : the session it was for, or the last of the days that are none
+    model_version : None on days that are no session
+    did, beside : what was done, and what else is to be told of it
+    n_published : predictions in the new publication; 0 = none was made, the one before says all there is to say
     """
 
     as_of: date
     model_version: str | None
-    summary: str
+    did: str
+    beside: str = ""
     scored: list[Scored] = field(default_factory=list)
     n_published: int = 0
-    is_published: bool = False
     targets: Deliveries = field(default_factory=Deliveries)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """Return the night in one sentence."""
+        return self.did + self.beside
+
+    def told(self, seconds: float) -> str:
+        """Return the sentence with how long the scoring took, if anything was scored."""
+        return f"{self.did} in {seconds:.1f} s{self.beside}" if self.scored else self.summary
 
     def row(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -60,7 +70,7 @@ class Night:
             "model_version": self.model_version,
             "sessions": sessions,
             "n_published": self.n_published,
-            "is_published": self.is_published,
+            "is_published": self.n_published > 0,
             "targets": self.targets.rows(),
             "warnings": self.warnings,
             "summary": self.summary,
@@ -82,8 +92,8 @@ def score_nights(
     A session that the same model has already scored from the same features is left as it is, and a publication that
     would say what the last one says is not made: only ``force`` does either again.
     """
-    if as_of and not since and is_no_session(warehouse.con, as_of, run.started_at):
-        return Night(as_of, None, f"skipped: {as_of} is no session of the exchange")
+    if off := days_off(warehouse.con, since, as_of, run.started_at):
+        return Night(off.end, None, f"skipped: {off}")
     champion = Champion.load(Registry(settings.models).champion())
     version = champion.version
     bring_up_to_date(warehouse, settings, run)
@@ -102,10 +112,12 @@ def score_nights(
     n_judged, drift = _judged(warehouse, settings, run, agenda.as_of, version)
     n_published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
     targets = deliver(settings, run)
-    told = summary(agenda, scored, version.version, is_published=n_published > 0)
     return Night(
-        *(agenda.as_of, version.version, told + targets.told(), scored, n_published),
-        is_published=n_published > 0,
+        *(agenda.as_of, version.version),
+        did=what_was_done(agenda, scored, version.version, is_published=n_published > 0),
+        beside=beside(scored) + targets.told(),
+        scored=scored,
+        n_published=n_published,
         targets=targets,
         warnings=[*filter(None, [champion.warning]), *warnings(agenda, left_out, scored, drift)],
     )

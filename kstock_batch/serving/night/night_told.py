@@ -7,17 +7,25 @@ from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.serving.night.agenda import Agenda
 from kstock_batch.serving.night.score import Scored
 from kstock_batch.store.audits import AuditResult
+from kstock_batch.wording import counted
 
 
-def summary(agenda: Agenda, scored: Sequence[Scored], version: str, *, is_published: bool) -> str:
-    """Return a night in one sentence."""
+def what_was_done(agenda: Agenda, scored: Sequence[Scored], version: str, *, is_published: bool) -> str:
+    """Return a night in one clause."""
     if not scored:
         return _nothing_due(agenda, version, is_published=is_published)
     n_scored, n_bars = sum(s.n_scored for s in scored), sum(s.n_bars for s in scored)
     newest = scored[-1].as_of
     span = f"as-of {newest}" if len(scored) == 1 else f"of {len(scored)} sessions, newest as-of {newest},"
-    degraded = ", degraded" if any(s.degraded_why for s in scored) else ""
-    return f"scored {n_scored:,} of {n_bars:,} stocks {span} with {version}{degraded}"
+    return f"scored {n_scored:,} of {n_bars:,} stocks {span} with {version}"
+
+
+def beside(scored: Sequence[Scored]) -> str:
+    """Return what is to be said after that: how many of the sessions are degraded."""
+    n_degraded = sum(s.degraded_why is not None for s in scored)
+    if not n_degraded:
+        return ""
+    return "; degraded" if len(scored) == 1 else f"; {counted(n_degraded, 'session')} degraded"
 
 
 def warnings(agenda: Agenda, left_out: Mapping[date, str], scored: Sequence[Scored], drift: DriftVerdict) -> list[str]:
@@ -26,7 +34,7 @@ def warnings(agenda: Agenda, left_out: Mapping[date, str], scored: Sequence[Scor
     told += [f"missed session {day} is left out: {why}" for day, why in sorted(left_out.items())]
     if agenda.n_older:
         told.append(
-            f"{agenda.n_older} sessions missed before those stay so: catch_up_sessions reaches no further,"
+            f"{counted(agenda.n_older, 'session')} missed before those stay so: catch_up_sessions reaches no further,"
             " `kstock-batch score --from DATE` does"
         )
     told.extend(f"{s.as_of} is published degraded: {s.degraded_why}" for s in scored if s.degraded_why)
@@ -45,4 +53,4 @@ def _nothing_due(agenda: Agenda, version: str, *, is_published: bool) -> str:
 
 def _warning(scored: Scored, audit: AuditResult) -> str:
     sample = ", ".join(str(tuple(row.values())) for row in audit.sample)
-    return f"audit {audit.audit} as-of {scored.as_of}: {audit.n_offending} rows, e.g. {sample}"
+    return f"audit {audit.audit} as-of {scored.as_of}: {counted(audit.n_offending, 'row')}, e.g. {sample}"

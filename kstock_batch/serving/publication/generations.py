@@ -19,9 +19,9 @@ from pathlib import Path
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.errors import DiskFull
 from kstock_batch.files import fsync, sha256, written_beside
+from kstock_batch.quoting import quoted_text
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 from kstock_batch.bot.publication import SCHEMA_VERSION
-from kstock_batch.bot.quoting import quoted_text
+from kstock_batch.quoting import quoted_text
 from kstock_batch.serving.publication.contents import TABLES, card_rows
 from kstock_batch.serving.publication.generations import Generations, read_facts
 from kstock_batch.serving.publication.standalone import log_of

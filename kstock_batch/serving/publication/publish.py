@@ -35,6 +35,8 @@ from kstock_batch.store.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 
+_AGAIN = "run `kstock-batch score` again"
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -74,6 +76,10 @@ def publish(
 @contextmanager
 def publishing(target: Path) -> Iterator[None]:
     """Keep every other process from publishing to ``target``; what disk or folder refuse leaves as one sentence."""
+    if target.is_dir():
+        raise PublicationRefused(
+            f"{target} is a folder, where the published file must be", fix=f"move it away, then {_AGAIN}"
+        )
     with failures_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = take_lock(target.with_suffix(".lock"))
@@ -99,7 +105,8 @@ def _built(
         except (duckdb.Error, PublicationRefused) as error:
             if isinstance(error, duckdb.Error) and is_disk_full(error):
                 raise
-            log.warning("the last publication cannot be carried on, a new one is built from nothing: %s", error)
+            why = str(error).splitlines()[0]  # a second line is what to do, which is being done
+            log.warning("the last publication cannot be carried on, a new one is built from nothing: %s", why)
     remove(temp)
     return _verified(con, temp, target, facts, model_card)
 
@@ -145,7 +152,7 @@ def _require_standalone(temp: Path) -> None:
     if log_of(temp).exists():
         raise PublicationRefused(
             f"{log_of(temp)} remained after the checkpoint, so {temp.name} is not complete",
-            fix="run `kstock-batch score` again; if it remains, report it: nothing else may open that file",
+            fix=f"{_AGAIN}; if it remains, report it: nothing else may open that file",
         )
 
 

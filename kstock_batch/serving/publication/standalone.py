@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_text
+from kstock_batch.quoting import quoted_text
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kstock_batch.bot.quoting import quoted_text
+from kstock_batch.quoting import quoted_text
 from kstock_batch.store.queries import Query
 
 VERIFY_SECONDS = 300

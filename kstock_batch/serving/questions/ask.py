@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_name, quoted_text
 from kstock_batch.errors import ConfigError, KStockError, NoPublication
+from kstock_batch.quoting import quoted_name, quoted_text
 from kstock_batch.serving.questions.limits import Clock, Ended, memory_limited, time_limited
 from kstock_batch.settings import Settings
 from kstock_batch.store.faults import named_fault

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import duckdb
 
-from kstock_batch.bot.quoting import quoted_name, quoted_text
 from kstock_batch.errors import TargetFailed
+from kstock_batch.quoting import quoted_name, quoted_text
 from kstock_batch.store.queries import Query
 
 KEYS = {"prediction": ("as_of", "ticker"), "calendar": ("session",), "model_card": ("key",), "publication": ("as_of",)}

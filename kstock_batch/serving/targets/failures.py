@@ -26,6 +26,14 @@ def failures_named(place: Path) -> Iterator[None]:
         ) from error
 
 
+def require_no_folder(place: Path) -> None:
+    """Refuse a folder where the target is a file or a link: it is none of ours, so not ours to delete."""
+    if place.is_dir() and not place.is_symlink():
+        raise TargetFailed(
+            f"{place} is a folder, where none must be", fix="move it away, then run `kstock-batch score` again"
+        )
+
+
 def require_all(place: Path, wanted: dict[str, int], found: dict[str, int]) -> None:
     """Refuse a copy that holds another number of rows than the serving file."""
     if wanted != found:

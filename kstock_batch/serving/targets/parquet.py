@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kstock_batch.bot.quoting import quoted_text
 from kstock_batch.files import fsync, rename_into_place
+from kstock_batch.quoting import quoted_text
 from kstock_batch.serving.targets.content import KEYS, Content
-from kstock_batch.serving.targets.failures import failures_named, require_all
+from kstock_batch.serving.targets.failures import failures_named, require_all, require_no_folder
 
 CURRENT = "current"
 ROWS_AT_ONCE = 20_480  # about eight sessions: who asks for the newest reads little more than it
@@ -26,6 +26,7 @@ def write_parquet(content: Content, folder: Path) -> bool:
     """Make ``folder``/current hold the content and return whether it did not before."""
     generation, link = folder / content.digest[:16], folder / CURRENT
     with failures_named(folder):
+        require_no_folder(link)
         before = os.readlink(link) if link.is_symlink() else None
         if before == generation.name and _is_whole(generation):
             return False

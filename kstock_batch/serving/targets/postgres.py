@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from datetime import date
 from typing import Any
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import TargetFailed
+from kstock_batch.quoting import quoted_name
 from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view
 from kstock_batch.serving.targets.server import URI_VARIABLE, Server
 

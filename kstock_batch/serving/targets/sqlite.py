@@ -9,11 +9,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from kstock_batch.bot.quoting import quoted_name
 from kstock_batch.errors import TargetFailed
 from kstock_batch.files import rename_into_place
+from kstock_batch.quoting import quoted_name
 from kstock_batch.serving.targets.content import KEYS, VIEWS, Content, portable_view
-from kstock_batch.serving.targets.failures import FIX, failures_named, require_all
+from kstock_batch.serving.targets.failures import FIX, failures_named, require_all, require_no_folder
 
 CACHE_KB = 64_000
 _KINDS = {
@@ -28,6 +28,7 @@ def write_sqlite(content: Content, path: Path) -> bool:
         return False
     temp = path.with_name(f".{path.name}.building")
     with failures_named(path):
+        require_no_folder(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temp)  # what a killed run left
         try:
