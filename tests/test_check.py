@@ -188,7 +188,7 @@ def test_a_night_that_failed_fails_the_check_until_one_succeeds(well):
     done(well, "check")
 
 
-RUN = "INSERT INTO run VALUES ({}, {}, NULL, {}, 1, {}, NULL, NULL, 'no disk')"
+RUN = "INSERT INTO run (run_id, command, status, pid, started_at, error) VALUES ({}, {}, {}, 1, {}, 'no disk')"
 
 
 def test_a_night_that_was_killed_fails_the_check(well):
@@ -200,8 +200,9 @@ def test_a_failed_night_stands_however_much_was_run_after_it(well):
     write(well, RUN.format("'x'", "'score'", "'failed'", "DATE '2999-01-01'"))
     write(
         well,
-        "INSERT INTO run SELECT i::VARCHAR, 'features', NULL, 'done', 1, DATE '2999-01-01' + to_days(i::INTEGER),"
-        " NULL, NULL, NULL FROM range(1, 30) AS day (i)",
+        "INSERT INTO run (run_id, command, status, pid, started_at)"
+        " SELECT i::VARCHAR, 'features', 'done', 1, DATE '2999-01-01' + to_days(i::INTEGER)"
+        " FROM range(1, 30) AS day (i)",
     )
     assert "failed: no disk" in failed(well, "score_failed")
 

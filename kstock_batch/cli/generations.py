@@ -6,7 +6,6 @@ import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import as_json, utc_now
-from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
 
@@ -20,15 +19,21 @@ def show_generations(settings: Settings, as_json: bool) -> None:
     Example:
       kstock-batch predictions generations
     """
-    _show(settings, as_json)
+    from kstock_batch.serving.publication.rollback import list_generations
+
+    found = list_generations(settings.published)
+    if as_json:
+        console.document([vars(one) for one in found])
+        return
+    console.table(f"publications kept in {settings.published.parent}", [_row(vars(one)) for one in found])
+    console.result(f"{len(found)} of at most {settings.generations} publications are kept")
 
 
 @click.command("rollback")
 @click.option("--to", "run_id", help="Go back to this one.  [default: the newest sound one before the one in place]")
-@click.option("--list", "only_list", is_flag=True, help="Only list what is kept.")
 @as_json
 @click.pass_obj
-def roll_back_predictions(settings: Settings, run_id: str | None, only_list: bool, as_json: bool) -> None:
+def roll_back_predictions(settings: Settings, run_id: str | None, as_json: bool) -> None:
     """Put an earlier publication back in place; readers see it with their next question.
 
     It is verified in a fresh process first. The one it replaces is kept. The store is not needed, and the next score
@@ -39,11 +44,6 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
       kstock-batch predictions rollback
       kstock-batch predictions rollback --to 20261030T093000Z-1f3a9c
     """
-    if only_list:
-        if run_id:
-            raise ConfigError(f"--list and --to {run_id} contradict each other", fix="give one of them")
-        _show(settings, as_json)
-        return
     from kstock_batch.bot.reader import PredictionReader
     from kstock_batch.serving.publication.rollback import roll_back
 
@@ -61,17 +61,6 @@ def roll_back_predictions(settings: Settings, run_id: str | None, only_list: boo
         return
     instead = f"instead of {done.replaced}" if done.replaced else "which was in place already or was missing"
     console.result(f"published {done.restored.run_id} as-of {done.restored.as_of} again, {instead}")
-
-
-def _show(settings: Settings, as_json: bool) -> None:
-    from kstock_batch.serving.publication.rollback import list_generations
-
-    found = list_generations(settings.published)
-    if as_json:
-        console.document([vars(one) for one in found])
-        return
-    console.table(f"publications kept in {settings.published.parent}", [_row(vars(one)) for one in found])
-    console.result(f"{len(found)} of at most {settings.generations} publications are kept")
 
 
 def _row(facts: dict[str, Any]) -> dict[str, Any]:
