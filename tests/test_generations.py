@@ -4,20 +4,24 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from factories import done, opened
+from factories import asked_json, done, opened, run
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused, WarehouseLocked
 from kstock_batch.files import sha256
 from kstock_batch.serving.publication import generations
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.publication.publish import publishing
 from kstock_batch.serving.publication.rollback import list_generations, roll_back
+from kstock_batch.serving.targets.delivery import lock_of_deliveries
+from kstock_batch.serving.targets.record import DeliveryRecord
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as locks
 from small_store import MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
@@ -57,7 +61,8 @@ def in_place(target):
             con.execute(f"SELECT {what}").fetchall()[0]
             for what in ("run_id, digest FROM publication", "digest FROM content_digest")
         )
-    beside = {path.name for path in target.parent.iterdir()} - {"generations", target.name, "predictions.lock"}
+    ours = {"generations", target.name, "predictions.lock", "targets.lock", "targets.json", "parquet"}
+    beside = {path.name for path in target.parent.iterdir()} - ours
     return run_id, digest == found, beside
 
 
@@ -454,6 +459,63 @@ def test_the_commands_list_and_roll_back_and_say_what_they_did(root):
         True,
         False,
     ]
+
+
+def in_sqlite(root):
+    """Return the run whose publication the SQLite target holds."""
+    with closing(sqlite3.connect(Settings(root=root).published.with_suffix(".sqlite"))) as con:
+        return con.execute("SELECT run_id FROM publication").fetchall()[0][0]
+
+
+def held(root):
+    return {name: one.run_id for name, one in DeliveryRecord(Settings(root=root).published).held().items()}
+
+
+def test_a_rollback_delivers_to_the_targets_without_the_store(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite,parquet")
+    Settings(root=root).store.unlink()
+    told = done(root, "predictions", "rollback").stdout.splitlines()
+    sqlite, parquet = target.with_suffix(".sqlite"), target.with_name("parquet") / "current"
+    assert told[1:] == [f"sqlite: {sqlite}", f"parquet: {parquet}"]
+    assert (in_sqlite(root), held(root)) == ("tuesday", {"sqlite": "tuesday", "parquet": "tuesday"})
+    assert [row["place"] for row in asked_json(root, "predictions", "rollback")["targets"]] == [
+        str(sqlite),
+        str(parquet),
+    ]
+    assert in_sqlite(root) == "monday"
+    again = done(root, "predictions", "rollback", "--to", "monday").stdout.splitlines()
+    assert again[1] == f"sqlite: {sqlite}, as it was"
+
+
+def test_a_rollback_that_cannot_deliver_is_in_place_and_ends_with_the_code_and_the_way_out(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite,parquet")
+    in_the_way = target.with_suffix(".sqlite") / "a folder"
+    in_the_way.mkdir(parents=True)
+    refused = run(root, "predictions", "rollback")
+    assert refused.exit_code == 17
+    assert refused.stdout.startswith("published tuesday as-of 2024-06-25 again, instead of thursday\nparquet: ")
+    _, what, fix = refused.stderr.splitlines()  # the first says that it is old
+    assert what.startswith("error: tuesday is published again, but not to every target: sqlite: ")
+    assert fix == "  fix: mend that, then `kstock-batch predictions rollback --to tuesday` delivers it again"
+    assert (in_place(target)[0], held(root)) == ("tuesday", {"sqlite": None, "parquet": "tuesday"})
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    done(root, "predictions", "rollback", "--to", "tuesday")
+    assert (in_sqlite(root), held(root)) == ("tuesday", {"sqlite": "tuesday", "parquet": "tuesday"})
+
+
+def test_a_rollback_while_somebody_delivers_is_in_place_and_names_who_does(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite")
+    monkeypatch.setattr(locks, "_PAUSES", (0.01,))
+    lock = locks.take_lock(lock_of_deliveries(target))
+    refused = run(root, "predictions", "rollback")
+    assert refused.exit_code == 17
+    assert f"sqlite: PID {os.getpid()} since " in refused.stderr
+    assert "is delivering to the targets" in refused.stderr
+    assert (in_place(target)[0], target.with_suffix(".sqlite").exists()) == ("tuesday", False)
+    locks.release_lock(lock, is_writer=True)
+    done(root, "predictions", "rollback", "--to", "tuesday")
+    assert in_sqlite(root) == "tuesday"
 
 
 def test_nothing_is_kept_where_nothing_was_published(tmp_path):

@@ -394,6 +394,16 @@ def test_where_what_scored_was_not_recorded_the_reason_cannot_be_known_and_what_
     assert answer["scored_by"] == dict.fromkeys(("program", "libraries", "definition_digest"))
 
 
+def test_where_what_scored_was_not_recorded_few_rows_that_differ_may_be_its_too(trained_root):
+    stock = stock_of(trained_root)
+    for change_it in (change_file, change_store):
+        change_it(trained_root, f"UPDATE prediction SET lgbm = lgbm + 1e-16 WHERE ticker = '{stock}'")
+    told = f"predictions were changed after they were made: lgbm of {stock}"
+    assert replayed(trained_root)["findings"][0]["told"] == told
+    forget_provenance(trained_root)
+    assert replayed(trained_root)["findings"][0]["told"] == f"{told}; or they come of another program: {UNKNOWN}"
+
+
 def test_a_night_of_before_this_was_recorded_comes_out_as_well(trained_root):
     forget_provenance(trained_root)
     answer = replayed(trained_root)

@@ -36,8 +36,8 @@ def show_generations(settings: Settings, as_json: bool) -> None:
 def roll_back_predictions(settings: Settings, run_id: str | None, as_json: bool) -> None:
     """Put an earlier publication back in place; readers see it with their next question.
 
-    It is verified in a fresh process first. The one it replaces is kept. The store is not needed, and the next score
-    publishes anew.
+    It is verified in a fresh process first, and delivered to the targets of the settings. The one it replaces is kept.
+    The store is not needed, and the next score publishes anew.
 
     \b
     Examples:
@@ -46,8 +46,10 @@ def roll_back_predictions(settings: Settings, run_id: str | None, as_json: bool)
     """
     from kstock_batch.bot.reader import PredictionReader
     from kstock_batch.serving.publication.rollback import roll_back
+    from kstock_batch.serving.targets.delivery import deliver
 
     done = roll_back(settings.published, run_id)
+    targets = deliver(settings, None)
     status = PredictionReader(settings.published, settings.max_age_sessions, clock=utc_now).status()
     for what in done.skipped:
         console.note(f"warning: {what}")
@@ -57,10 +59,17 @@ def roll_back_predictions(settings: Settings, run_id: str | None, as_json: bool)
             " readers refuse it as stale until the next score"
         )
     if as_json:
-        console.document({**done.row(), "age_sessions": status.age_sessions, "is_stale": status.is_stale})
-        return
-    instead = f"instead of {done.replaced}" if done.replaced else "which was in place already or was missing"
-    console.result(f"published {done.restored.run_id} as-of {done.restored.as_of} again, {instead}")
+        told = {"age_sessions": status.age_sessions, "is_stale": status.is_stale, "targets": targets.rows()}
+        console.document({**done.row(), **told})
+    else:
+        instead = f"instead of {done.replaced}" if done.replaced else "which was in place already or was missing"
+        console.result(f"published {done.restored.run_id} as-of {done.restored.as_of} again, {instead}")
+        for delivery in targets.done:
+            console.result(delivery.told)
+    targets.require_all(
+        f"{done.restored.run_id} is published again",
+        fix=f"mend that, then `kstock-batch predictions rollback --to {done.restored.run_id}` delivers it again",
+    )
 
 
 def _row(facts: dict[str, Any]) -> dict[str, Any]:

@@ -56,5 +56,5 @@ def score(
         if night.is_published:
             console.result(f"published {settings.published.resolve()}")
         for delivery in night.targets.done:
-            console.result(f"{delivery.target}: {delivery.place}" + ("" if delivery.n_written else ", as it was"))
+            console.result(delivery.told)
     night.targets.require_all()  # last: the night itself is done, published and told

@@ -5,11 +5,13 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kstock_batch.bot.reader import PublicationStatus
 from kstock_batch.judging.drift_verdict import DriftVerdict
+from kstock_batch.serving.publication.generations import WentBack
+from kstock_batch.serving.targets.record import Held
 
 SEVERITIES = ("fail", "warn")
 NIGHTLY = "score"  # the command whose failure means that tonight's predictions are missing
@@ -42,6 +44,9 @@ class Situation:
     writer : who holds the store's lock, or None
     store_problem : why the store cannot be read, or None; that somebody writes it is none
     drift : the newest verdict on what was served, or None
+    went_back : that an older publication than the newest is in place, or None
+    targets : what each target of the settings holds; None = nothing was ever delivered to it
+    is_delivering : whether somebody may be about to write to them
     """
 
     published: PublicationStatus
@@ -52,11 +57,17 @@ class Situation:
     writer: str | None
     store_problem: str | None
     drift: DriftVerdict | None
+    went_back: WentBack | None = None
+    targets: Mapping[str, Held | None] = field(default_factory=dict)
+    is_delivering: bool = False
 
 
 def alerts(situation: Situation) -> list[Alert]:
     """Return what stands, the worst first; empty = all is well."""
-    found = [*_of_publication(situation), *_of_champion(situation), *_of_runs(situation), *_of_drift(situation.drift)]
+    found = [
+        *(*_of_publication(situation), *_of_targets(situation), *_of_champion(situation)),
+        *(*_of_runs(situation), *_of_drift(situation.drift)),
+    ]
     return sorted(found, key=lambda alert: SEVERITIES.index(alert.severity))
 
 
@@ -73,6 +84,23 @@ def _of_publication(situation: Situation) -> Iterator[Alert]:
         yield Alert("stale", "fail", f"the newest predictions are as-of {facts.as_of}, {limit}")
     if why := facts.degraded_why:
         yield Alert("degraded", "fail", f"the predictions as-of {facts.as_of} were published degraded: {why}")
+
+    if gone := situation.went_back:
+        what = f"{gone.restored} is published again, put back instead of {gone.undone}"
+        yield Alert("rolled_back", "warn", f"{what}: the next `kstock-batch score` replaces it")
+
+
+def _of_targets(situation: Situation) -> Iterator[Alert]:
+    """Yield one for each target that holds another publication than the one in place, until it holds that."""
+    if (facts := situation.published.publication) is None:
+        return
+    for name, held in situation.targets.items():
+        if held is None and not situation.is_delivering:
+            told = f"nothing was delivered to the target {name} yet"
+            yield Alert("target_failed", "warn", f"{told}: the next `kstock-batch score` does")
+        elif held and held.run_id != facts.run_id and (held.why or not situation.is_delivering):
+            told = f"the target {name} holds {held.run_id or 'nothing'}, but {facts.run_id} is published"
+            yield Alert("target_failed", "fail", f"{told}: {held.why or 'it was not delivered'}")
 
 
 def _of_champion(situation: Situation) -> Iterator[Alert]:

@@ -6,18 +6,29 @@ from datetime import date
 from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.serving.night.agenda import Agenda
 from kstock_batch.serving.night.score import Scored
+from kstock_batch.serving.publication.publish import Publication
 from kstock_batch.store.audits import AuditResult
 
 
-def summary(agenda: Agenda, scored: Sequence[Scored], version: str, *, is_published: bool) -> str:
+def summary(agenda: Agenda, scored: Sequence[Scored], version: str, published: Publication | None) -> str:
     """Return a night in one sentence."""
+    return f"{_scored(agenda, scored, version, published)}{_rollback_over(published)}"
+
+
+def _scored(agenda: Agenda, scored: Sequence[Scored], version: str, published: Publication | None) -> str:
     if not scored:
-        return _nothing_due(agenda, version, is_published=is_published)
+        return _nothing_due(agenda, version, is_published=published is not None)
     n_scored, n_bars = sum(s.n_scored for s in scored), sum(s.n_bars for s in scored)
     newest = scored[-1].as_of
     span = f"as-of {newest}" if len(scored) == 1 else f"of {len(scored)} sessions, newest as-of {newest},"
     degraded = ", degraded" if any(s.degraded_why for s in scored) else ""
     return f"scored {n_scored:,} of {n_bars:,} stocks {span} with {version}{degraded}"
+
+
+def _rollback_over(published: Publication | None) -> str:
+    """Say that what a person had put back is no longer in place."""
+    gone = published and published.went_back
+    return f"; the rollback from {gone.undone} to {gone.restored} is over" if gone else ""
 
 
 def warnings(agenda: Agenda, left_out: Mapping[date, str], scored: Sequence[Scored], drift: DriftVerdict) -> list[str]:

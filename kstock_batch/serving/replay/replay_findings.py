@@ -169,6 +169,8 @@ def _of_rows(case: Case, judged: Comparison) -> Finding:
             "replay where it was scored, with the program and the library versions of then",
         )
     told = f"predictions were changed after they were made: {judged.told}"
+    if n_alike < judged.n_rows and (others := _other_program(case)):
+        told += f"; or they come of another program: {'; '.join(others)}"
     return Finding("predictions", told, _score_again(case.night))
 
 
