@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from kstock_batch.serving.publication import generations
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.publication.publish import publishing
 from kstock_batch.serving.publication.rollback import list_generations, roll_back
-from kstock_batch.serving.targets.delivery import lock_of_deliveries
+from kstock_batch.serving.targets import delivery
+from kstock_batch.serving.targets.delivery import deliver, lock_of_deliveries
 from kstock_batch.serving.targets.record import DeliveryRecord
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as locks
@@ -516,6 +519,24 @@ def test_a_rollback_while_somebody_delivers_is_in_place_and_names_who_does(root,
     locks.release_lock(lock, is_writer=True)
     done(root, "predictions", "rollback", "--to", "tuesday")
     assert in_sqlite(root) == "tuesday"
+
+
+def test_what_is_delivered_is_what_is_in_place_when_its_turn_comes(root, target, monkeypatch):
+    waits, take = threading.Event(), locks.take_lock
+
+    def told(path):
+        waits.set()
+        return take(path)
+
+    monkeypatch.setattr(delivery, "take_lock", told)
+    lock = take(lock_of_deliveries(target))
+    with ThreadPoolExecutor(1) as pool:
+        night = pool.submit(deliver, Settings(root=root, targets=("sqlite",)), None)
+        assert waits.wait(30)
+        roll_back(target)
+        locks.release_lock(lock, is_writer=True)
+        night.result().require_all()
+    assert (in_place(target)[0], in_sqlite(root), held(root)) == ("tuesday", "tuesday", {"sqlite": "tuesday"})
 
 
 def test_nothing_is_kept_where_nothing_was_published(tmp_path):

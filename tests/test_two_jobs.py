@@ -94,9 +94,10 @@ def test_a_rollback_during_a_night_leaves_one_of_both_publications_and_the_targe
     (trained_root / "kstock.toml").write_text(f'{settings}targets = ["sqlite", "parquet"]\n', encoding="utf-8")
     done(trained_root, "score", "--force", "--as-of", in_place(trained_root)[0])  # two to go back between
     before = in_place(trained_root)
-    for _ in range(3):
+    for apart in (0.0, 0.6, 1.2):
         done(trained_root, "score")
-        night, back = warm.run_together(("score", trained_root, "--force"), (BACK[0], trained_root, *BACK[1:]))
+        jobs = ("score", trained_root, "--force"), (BACK[0], trained_root, *BACK[1:])
+        night, back = warm.run_together(*jobs, apart=apart)
         ended_well(night, back)
         assert in_place(trained_root) in (before, alone[1])
         assert in_step(trained_root) or 17 in (night.code, back.code)
