@@ -20,7 +20,11 @@ from kstock_batch.cli.app import cli
 from kstock_batch.errors import NoChampion, StoreIncompatible
 from kstock_batch.judging.drift_verdict import DriftCheck, DriftVerdict
 from kstock_batch.serving.alerts import Refusals, Situation, alerts
+from kstock_batch.serving.publication.generations import WentBack
+from kstock_batch.serving.targets.delivery import lock_of_deliveries
+from kstock_batch.serving.targets.record import DeliveryRecord, Held
 from kstock_batch.settings import Settings
+from kstock_batch.store.lock import release_lock, take_lock
 from kstock_batch.store.warehouse import Warehouse
 
 DAY, NOON = date(2024, 6, 28), datetime(2024, 6, 28, 3)
@@ -104,6 +108,29 @@ STANDING = [
     ({"store_problem": TOO_NEW}, ("fail", "the store cannot be read: it has schema version 7")),
     ({"drift": drift("drifted")}, ("fail", drift("drifted").sentence)),
     ({"drift": drift("watch")}, ("warn", drift("watch").sentence)),
+    (
+        {"went_back": WentBack("run-1", "run-2")},
+        (
+            "warn",
+            "run-1 is published again, put back instead of run-2: the next score replaces it",
+        ),
+    ),
+    (
+        {"targets": {"sqlite": Held("run-1"), "postgres": Held("run-0", "it is down")}},
+        ("fail", "the target postgres holds run-0, but run-1 is published: it is down"),
+    ),
+    (
+        {"targets": {"sqlite": Held(None, "the disk is full")}},
+        ("fail", "the target sqlite holds nothing, but run-1 is published: the disk is full"),
+    ),
+    (
+        {"targets": {"parquet": Held("run-0")}},  # killed before it delivered
+        ("fail", "the target parquet holds run-0, but run-1 is published: it was not delivered"),
+    ),
+    (
+        {"targets": {"parquet": None}},
+        ("warn", "nothing was delivered to the target parquet yet: the next score does"),
+    ),
 ]
 
 
@@ -140,6 +167,20 @@ def test_a_retrain_that_the_gate_refused_is_no_alert_and_neither_are_three():
 
 def test_a_run_under_way_is_no_alert():
     assert standing(runs=[ran("score", "running")], writer="PID 7") == []
+
+
+def test_a_target_that_holds_what_is_published_is_no_alert_even_if_it_failed_to_be_asked_again():
+    assert standing(targets={"sqlite": Held("run-1"), "postgres": Held("run-1", "it is down")}) == []
+
+
+def test_what_is_being_delivered_is_no_alert_but_what_failed_before_stands():
+    targets = {"sqlite": Held("run-0"), "parquet": None, "postgres": Held("run-0", "it is down")}
+    assert [told.split()[2] for _, told in standing(targets=targets, is_delivering=True)] == ["postgres"]
+
+
+def test_where_nothing_is_published_the_targets_are_not_told_as_well():
+    nothing = published(age=None, facts=None, problem="it does not exist")
+    assert len(standing(published=nothing, targets={"sqlite": Held("run-0", "it is down")})) == 1
 
 
 def test_the_worst_is_told_first():
@@ -239,7 +280,7 @@ def test_a_night_that_failed_fails_the_check_until_one_succeeds(well):
     done(well, "check")
 
 
-RUN = "INSERT INTO run VALUES ({}, {}, NULL, {}, 1, {}, NULL, NULL, 'no disk')"
+RUN = "INSERT INTO run (run_id, command, status, pid, started_at, error) VALUES ({}, {}, {}, 1, {}, 'no disk')"
 
 
 def test_a_night_that_was_killed_fails_the_check(well):
@@ -251,8 +292,9 @@ def test_a_failed_night_stands_however_much_was_run_after_it(well):
     write(well, RUN.format("'x'", "'score'", "'failed'", "DATE '2999-01-01'"))
     write(
         well,
-        "INSERT INTO run SELECT i::VARCHAR, 'features', NULL, 'done', 1, DATE '2999-01-01' + to_days(i::INTEGER),"
-        " NULL, NULL, NULL FROM range(1, 30) AS day (i)",
+        "INSERT INTO run (run_id, command, status, pid, started_at)"
+        " SELECT i::VARCHAR, 'features', 'done', 1, DATE '2999-01-01' + to_days(i::INTEGER)"
+        " FROM range(1, 30) AS day (i)",
     )
     assert "failed: no disk" in failed(well, "score_failed")
 
@@ -260,6 +302,75 @@ def test_a_failed_night_stands_however_much_was_run_after_it(well):
 def test_a_store_of_flipped_bytes_fails_the_check(well):
     flip_byte(Settings(root=well).store, at=10)
     assert "fail: the store cannot be read: " in failed(well, "store")
+
+
+def test_a_target_that_failed_fails_the_check_until_it_holds_what_is_published(well, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "parquet,sqlite")
+    told = [alert["sentence"] for alert in asked_json(well, "check")["alerts"]]
+    assert told == [
+        f"nothing was delivered to the target {name} yet: the next score does" for name in ("parquet", "sqlite")
+    ]
+    in_the_way = Settings(root=well).published.with_suffix(".sqlite") / "a folder"
+    in_the_way.mkdir(parents=True)
+    assert run(well, "score").exit_code == 17
+    for command in (("features",), ("audit",)):  # what runs after it hides nothing
+        done(well, *command)
+    sentences = failed(well, "target_failed")
+    (run_id,) = asked_json(well, "sql", "SELECT run_id FROM publication")[0].values()
+    assert sentences.startswith(f"fail: the target sqlite holds nothing, but {run_id} is published: ")
+    assert f"{in_the_way.parent} cannot be written: " in sentences
+    assert [alert["name"] for alert in asked_json(well, "status")["alerts"]] == ["target_failed"]
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    done(well, "score")  # nothing to score and nothing to publish
+    assert asked_json(well, "check") == {"is_well": True, "alerts": []}
+
+
+def test_a_publication_that_was_not_delivered_fails_the_check_unless_somebody_is_about_to(well, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite")
+    done(well, "score")
+    monkeypatch.setattr("kstock_batch.serving.night.night.deliver", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        run(well, "score", "--force")
+    assert ": it was not delivered" in failed(well, "target_failed", "score_failed")
+    lock = take_lock(lock_of_deliveries(Settings(root=well).published))
+    assert "target" not in failed(well, "score_failed")
+    release_lock(lock, is_writer=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"sqlite": 1}', '{"sqlite": {"run_id": "x"}}', "\xff"])
+def test_a_record_that_cannot_be_read_is_as_none(well, monkeypatch, text):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite")
+    done(well, "score")
+    record = DeliveryRecord(Settings(root=well).published)
+    assert list(record.held()) == ["sqlite"]
+    record.path.write_bytes(text.encode("latin-1"))
+    assert [alert["severity"] for alert in asked_json(well, "check")["alerts"]] == ["warn"]
+    done(well, "score")
+    assert asked_json(well, "check")["alerts"] == []
+
+
+def test_a_publication_that_was_rolled_back_is_told_until_a_night_replaces_it_and_says_so(well):
+    (before,) = asked_json(well, "sql", "SELECT run_id FROM publication")[0].values()
+    assert asked_json(well, "status")["rolled_back_from"] is None
+    done(well, "score")
+    (undone,) = asked_json(well, "sql", "SELECT run_id FROM publication")[0].values()
+    done(well, "predictions", "rollback")
+    assert asked_json(well, "status")["rolled_back_from"] == undone
+    found = done(well, "check")
+    sentence = f"{before} is published again, put back instead of {undone}"
+    assert found.stdout.splitlines()[0] == f"warn: {sentence}: the next score replaces it"
+    assert [alert["name"] for alert in asked_json(well, "check")["alerts"]] == ["rolled_back"]
+    over = f"; the rollback from {undone} to {before} is over"
+    told = done(well, "score").stdout.splitlines()[0]
+    assert "; published again; " in told and told.endswith(over)
+    assert asked_json(well, "status")["runs"][0]["told"].endswith(over)
+    assert (asked_json(well, "status")["rolled_back_from"], asked_json(well, "check")["alerts"]) == (None, [])
+    done(well, "predictions", "rollback", "--to", undone)
+    told = asked_json(well, "score", "--force")
+    assert told["ended_rollback"]["restored"] == undone
+    assert "; the rollback from " in told["summary"]
+    assert asked_json(well, "score", "--force")["ended_rollback"] is None
 
 
 DRIFTED = "run `kstock-batch retrain`; docs/outcomes.md says what was looked at"
@@ -359,7 +470,7 @@ def put_retrains(root, *statuses):
         told = f"model-{n} was stored but not promoted: it is worse" if status == "refused" else "no disk"
         write(
             root,
-            "INSERT INTO run VALUES ($run_id, 'retrain', NULL, $status, 1, $at, $at, NULL, $told)",
+            "INSERT INTO run VALUES ($run_id, 'retrain', NULL, $status, 1, $at, $at, NULL, $told, NULL, NULL)",
             run_id=f"{len(statuses)}-{n}",
             status=status,
             at=datetime(2999, 1, 1 + n),

@@ -208,9 +208,10 @@ def windowed(tmp_path_factory):
             " ($new, 'source_freshness', 'warn', 1, '[{\"ticker\": \"005930\"}]', 'run-1', $at)",
             {"old": SESSIONS[-2], "new": MONDAY, "at": NOON},
         )
-        con.execute("INSERT INTO run VALUES ('run-1', 'score', NULL, 'done', 1, $at, $at, 'x', NULL)", {"at": NOON})
         con.execute(
-            "INSERT INTO run VALUES ('run-2', 'score', NULL, 'running', 1, $at, NULL, NULL, NULL)", {"at": NOON}
+            "INSERT INTO run (run_id, command, status, pid, started_at, finished_at)"
+            " VALUES ('run-1', 'score', 'done', 1, $at, $at), ('run-2', 'score', 'running', 1, $at, NULL)",
+            {"at": NOON},
         )
         con.execute("INSERT INTO run_stage VALUES ('run-1', 'score', 5, 1.5), ('run-2', 'score', 5, 1.5)")
         publish_now(warehouse, target)

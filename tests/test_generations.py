@@ -4,20 +4,27 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from factories import done, opened, run, sentence
+from factories import asked_json, done, opened, run
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused, WarehouseLocked
 from kstock_batch.files import sha256
 from kstock_batch.serving.publication import generations
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.publication.publish import publishing
 from kstock_batch.serving.publication.rollback import list_generations, roll_back
+from kstock_batch.serving.targets import delivery
+from kstock_batch.serving.targets.delivery import deliver, lock_of_deliveries
+from kstock_batch.serving.targets.record import DeliveryRecord
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as locks
 from small_store import MONDAY, NOON, THURSDAY, TUESDAY, predict, publish_now, reopened_store, small_store
@@ -57,7 +64,8 @@ def in_place(target):
             con.execute(f"SELECT {what}").fetchall()[0]
             for what in ("run_id, digest FROM publication", "digest FROM content_digest")
         )
-    beside = {path.name for path in target.parent.iterdir()} - {"generations", target.name, "predictions.lock"}
+    ours = {"generations", target.name, "predictions.lock", "targets.lock", "targets.json", "parquet"}
+    beside = {path.name for path in target.parent.iterdir()} - ours
     return run_id, digest == found, beside
 
 
@@ -233,6 +241,7 @@ def test_a_damaged_generation_that_is_asked_for_is_refused(target):
     with pytest.raises(PublicationRefused) as caught:
         roll_back(target, "monday")
     assert f"{path} is unsound" in caught.value.what
+    assert caught.value.fix == "nothing was changed; name another: see `kstock-batch predictions generations`"
     assert in_place(target) == ("thursday", True, set())
 
 
@@ -254,6 +263,50 @@ def test_what_was_never_sound_is_refused_though_its_bytes_are_as_they_were_kept(
     path.rename(forged)
     with pytest.raises(PublicationRefused, match="hash of the newest rows should be"):
         roll_back(target, "tuesday")
+
+
+def forged(target, run_id, statement):
+    """Change a generation by hand and give it the name of its bytes, as another program would have written it."""
+    path = path_of(target, run_id)
+    con = duckdb.connect(str(path))
+    con.execute(statement)
+    con.close()
+    return path.rename(path.with_name(f"{path.name[:-23]}{sha256(path)[:16]}.duckdb"))
+
+
+OF_BEFORE = "CREATE OR REPLACE TABLE publication AS SELECT * EXCLUDE degraded_why REPLACE (1 AS schema_version)"
+OF_LATER = "UPDATE publication SET schema_version = 3"
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (f"{OF_BEFORE} FROM publication; DROP TABLE latest", "is of schema 1, this program reads 2"),
+        (OF_LATER, "is of schema 3, this program reads 2"),
+    ],
+)
+def test_a_generation_of_another_schema_is_told_in_the_list_and_refused_with_what_reads_it(target, statement, told):
+    path = forged(target, "tuesday", statement)
+    assert [one.problem for one in list_generations(target)] == [None, told, None]
+    with pytest.raises(PublicationRefused) as caught:
+        roll_back(target, "tuesday")
+    assert caught.value.what == f"{path} {told}"
+    assert caught.value.fix == (
+        "nothing was changed; use the kstock-batch that made it, or name another:"
+        " see `kstock-batch predictions generations`"
+    )
+    gone = roll_back(target)
+    assert (gone.restored.run_id, gone.skipped) == ("monday", [f"{path} {told}"])
+
+
+def test_what_a_fresh_process_cannot_ask_is_told_in_one_line_without_the_statement(target):
+    path = forged(target, "tuesday", "ALTER TABLE published_session RENAME digest TO checksum")
+    with pytest.raises(PublicationRefused) as caught:
+        roll_back(target, "tuesday")
+    assert caught.value.what.startswith(
+        f'{path} is unsound: a fresh process cannot read it: Binder Error: Column "digest"'
+    )
+    assert "\n" not in caught.value.what and "LINE" not in caught.value.what
 
 
 def test_it_works_without_a_store_and_while_the_store_is_being_written(root, target):
@@ -393,7 +446,6 @@ def test_the_commands_list_and_roll_back_and_say_what_they_did(root):
         ["monday", "2024-06-24", "2024-06-25"],
     ]
     assert listed.splitlines()[-1] == "3 of at most 14 publications are kept"
-    assert done(root, "predictions", "rollback", "--list").stdout == listed
     went = done(root, "predictions", "rollback", "--to", "monday")
     assert went.stdout.splitlines() == ["published monday as-of 2024-06-24 again, instead of thursday"]
     assert "warning: it is " in went.stderr
@@ -412,10 +464,79 @@ def test_the_commands_list_and_roll_back_and_say_what_they_did(root):
     ]
 
 
-def test_a_list_and_a_choice_contradict_each_other(root):
-    refused = run(root, "predictions", "rollback", "--list", "--to", "monday")
-    assert refused.exit_code == 2
-    assert sentence(refused) == "error: --list and --to monday contradict each other fix: give one of them"
+def in_sqlite(root):
+    """Return the run whose publication the SQLite target holds."""
+    with closing(sqlite3.connect(Settings(root=root).published.with_suffix(".sqlite"))) as con:
+        return con.execute("SELECT run_id FROM publication").fetchall()[0][0]
+
+
+def held(root):
+    return {name: one.run_id for name, one in DeliveryRecord(Settings(root=root).published).held().items()}
+
+
+def test_a_rollback_delivers_to_the_targets_without_the_store(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite,parquet")
+    Settings(root=root).store.unlink()
+    told = done(root, "predictions", "rollback").stdout.splitlines()
+    sqlite, parquet = target.with_suffix(".sqlite"), target.with_name("parquet") / "current"
+    assert told[1:] == [f"sqlite: {sqlite}", f"parquet: {parquet}"]
+    assert (in_sqlite(root), held(root)) == ("tuesday", {"sqlite": "tuesday", "parquet": "tuesday"})
+    assert [row["place"] for row in asked_json(root, "predictions", "rollback")["targets"]] == [
+        str(sqlite),
+        str(parquet),
+    ]
+    assert in_sqlite(root) == "monday"
+    again = done(root, "predictions", "rollback", "--to", "monday").stdout.splitlines()
+    assert again[1] == f"sqlite: {sqlite}, as it was"
+
+
+def test_a_rollback_that_cannot_deliver_is_in_place_and_ends_with_the_code_and_the_way_out(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite,parquet")
+    in_the_way = target.with_suffix(".sqlite") / "a folder"
+    in_the_way.mkdir(parents=True)
+    refused = run(root, "predictions", "rollback")
+    assert refused.exit_code == 17
+    assert refused.stdout.startswith("published tuesday as-of 2024-06-25 again, instead of thursday\nparquet: ")
+    _, what, fix = refused.stderr.splitlines()  # the first says that it is old
+    assert what.startswith("error: tuesday is published again, but not to every target: sqlite: ")
+    assert fix == "  fix: mend that, then `kstock-batch predictions rollback --to tuesday` delivers it again"
+    assert (in_place(target)[0], held(root)) == ("tuesday", {"sqlite": None, "parquet": "tuesday"})
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    done(root, "predictions", "rollback", "--to", "tuesday")
+    assert (in_sqlite(root), held(root)) == ("tuesday", {"sqlite": "tuesday", "parquet": "tuesday"})
+
+
+def test_a_rollback_while_somebody_delivers_is_in_place_and_names_who_does(root, target, monkeypatch):
+    monkeypatch.setenv("KSTOCK_TARGETS", "sqlite")
+    monkeypatch.setattr(locks, "_PAUSES", (0.01,))
+    lock = locks.take_lock(lock_of_deliveries(target))
+    refused = run(root, "predictions", "rollback")
+    assert refused.exit_code == 17
+    assert f"sqlite: PID {os.getpid()} since " in refused.stderr
+    assert "is delivering to the targets" in refused.stderr
+    assert (in_place(target)[0], target.with_suffix(".sqlite").exists()) == ("tuesday", False)
+    locks.release_lock(lock, is_writer=True)
+    done(root, "predictions", "rollback", "--to", "tuesday")
+    assert in_sqlite(root) == "tuesday"
+
+
+def test_what_is_delivered_is_what_is_in_place_when_its_turn_comes(root, target, monkeypatch):
+    waits, take = threading.Event(), locks.take_lock
+
+    def told(path):
+        waits.set()
+        return take(path)
+
+    monkeypatch.setattr(delivery, "take_lock", told)
+    lock = take(lock_of_deliveries(target))
+    with ThreadPoolExecutor(1) as pool:
+        night = pool.submit(deliver, Settings(root=root, targets=("sqlite",)), None)
+        assert waits.wait(30)
+        roll_back(target)
+        locks.release_lock(lock, is_writer=True)
+        night.result().require_all()
+    assert (in_place(target)[0], in_sqlite(root), held(root)) == ("tuesday", "tuesday", {"sqlite": "tuesday"})
 
 
 def test_nothing_is_kept_where_nothing_was_published(tmp_path):

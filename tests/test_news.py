@@ -34,8 +34,8 @@ def test_what_was_just_published_is_published_and_another_run_changes_nothing(wa
     assert not is_published(warehouse.con, target, CARD)
     publish_now(warehouse, target)
     assert is_published(warehouse.con, target, CARD)
-    run = {"at": NOON}
-    warehouse.con.execute("INSERT INTO run VALUES ('r', 'score', NULL, 'done', 1, $at, $at, NULL, NULL)", run)
+    run = "INSERT INTO run (run_id, command, status, pid, started_at) VALUES ('r', 'score', 'done', 1, $at)"
+    warehouse.con.execute(run, {"at": NOON})
     assert is_published(warehouse.con, target, CARD)
 
 

@@ -21,12 +21,16 @@ from factories import (
     store_rows,
     write_folder,
 )
+from kstock_batch import __version__
 from kstock_batch.features import replay as features_replay
 from kstock_batch.learners.lgbm import LgbmMember
 from kstock_batch.registry import Registry
-from kstock_batch.serving.replay import night_features, replay_findings
+from kstock_batch.serving.publication.generations import Generations
+from kstock_batch.serving.replay import night_features
 from kstock_batch.serving.replay.replay import replay_predictions
+from kstock_batch.serving.replay.scoring_run import UNKNOWN
 from kstock_batch.settings import Settings
+from kstock_batch.store.provenance import Provenance
 from test_versions import split_ten_to_one
 
 NOT_REBUILT = {"degraded_why"}  # what gates said of that night: the store's rows must say the same
@@ -154,23 +158,108 @@ def test_a_later_score_that_was_not_published_is_told_and_is_no_difference(train
     assert f"is of run {run_id} with model" in answer["notes"][0]
 
 
-@pytest.mark.parametrize("harm", ["absent", "damaged", "without the session"])
+@pytest.mark.parametrize("harm", ["absent", "of another schema", "rolled back"])
 def test_without_a_published_file_the_stores_predictions_are_rebuilt(trained_root, harm):
     published, as_of = Settings(root=trained_root).published, newest(trained_root)
     if harm == "absent":
         published.unlink()
-    elif harm == "damaged":
-        published.write_bytes(b"no database")
+    elif harm == "of another schema":
+        change_file(trained_root, "UPDATE publication SET schema_version = 1")
     else:
-        change_file(trained_root, "DELETE FROM prediction")
-    answer = replayed(trained_root)
+        done(trained_root, "score")
+        done(trained_root, "predictions", "rollback")
+        as_of = newest(trained_root)
+    answer = replayed(trained_root, as_of)
     assert (causes(answer), answer["place"]) == ([], "the store")
     why = {
         "absent": f"{published} does not exist",
-        "damaged": f"{published} cannot be read",
-        "without the session": f"{published} has none of {as_of}",
+        "of another schema": f"{published} is of schema 1, this program reads 2",
+        "rolled back": f"{published} has none of {as_of}",
     }[harm]
     assert f"compared with the store's predictions, for {why}" in answer["notes"][0]
+
+
+# The published file
+
+
+def damaged(root, as_of=None):
+    """Replay a night whose published file is damaged and return what is said of it; a score must mend it."""
+    as_of = as_of or newest(root)
+    (finding,) = replayed(root, as_of)["findings"]
+    assert (finding["cause"], finding["fix"]) == ("predictions", "`kstock-batch score` publishes it anew")
+    done(root, "score", "--as-of", as_of)
+    assert causes(replayed(root, as_of)) == []
+    return finding["told"].removeprefix("the published file is damaged: ")
+
+
+def forget_generations(root):
+    """Take away what the bytes of the published file could be held against."""
+    shutil.rmtree(Generations(Settings(root=root).published).folder)
+
+
+def test_a_published_file_that_cannot_be_read_is_a_finding_though_the_stores_predictions_come_out(trained_root):
+    published = Settings(root=trained_root).published
+    published.write_bytes(b"no database")
+    refused = run(trained_root, "predictions", "replay", "--as-of", newest(trained_root))
+    assert refused.exit_code == 30
+    assert f"the published file is damaged: {published} cannot be read: " in refused.stderr
+    assert f"compared with the store's predictions, for {published} cannot be read" in refused.stderr
+    assert damaged(trained_root).startswith(f"{published} cannot be read: ")
+
+
+def test_a_cell_of_another_session_that_was_changed_is_damage_too(trained_root):
+    first = newest(trained_root)
+    done(trained_root, "score")
+    change_file(trained_root, f"UPDATE prediction SET name = 'x' WHERE as_of > DATE '{first}' AND rank = 3")
+    assert damaged(trained_root, first).endswith(" published: its bytes have changed since")
+
+
+def test_what_the_bot_reads_of_the_newest_session_is_compared_with_its_predictions(trained_root):
+    forget_generations(trained_root)
+    stock = stock_of(trained_root)
+    change_file(trained_root, f"UPDATE latest SET probability = probability + 1e-16 WHERE ticker = '{stock}'")
+    assert damaged(trained_root) == f"its table latest does not say what its predictions do: probability of {stock}"
+
+
+def test_a_stock_that_is_missing_in_latest_is_named(trained_root):
+    stock = stock_of(trained_root)
+    change_file(trained_root, f"DELETE FROM latest WHERE ticker = '{stock}'")
+    told = f"its table latest does not say what its predictions do: 1 rows missing ({stock}); "
+    assert damaged(trained_root).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (
+            "CREATE OR REPLACE VIEW ml_predictions AS SELECT as_of AS pred_date FROM prediction LIMIT 1",
+            "ml_predictions",
+        ),
+        ("UPDATE feature_latest SET as_of = as_of - 1 WHERE ticker = (SELECT min(ticker) FROM latest)", "feature rows"),
+        ("DELETE FROM window_latest WHERE as_of = (SELECT max(as_of) FROM prediction) AND rsi > 50", "windows"),
+    ],
+)
+def test_what_else_stands_beside_the_newest_predictions_is_looked_at(trained_root, harm, told):
+    forget_generations(trained_root)
+    change_file(trained_root, harm)
+    (finding,) = replayed(trained_root)["findings"]
+    assert told in finding["told"] and " should be " in finding["told"]
+
+
+def test_a_log_that_another_program_left_beside_the_file_is_damage(trained_root):
+    log = Settings(root=trained_root).published.with_name("predictions.duckdb.wal")
+    log.write_bytes(b"")
+    assert damaged(trained_root) == f"{log} lies beside it, so another program has opened it for writing"
+
+
+def test_a_file_of_flipped_bytes_is_damage_wherever_they_are(trained_root):
+    published, as_of = Settings(root=trained_root).published, newest(trained_root)
+    sound = published.read_bytes()
+    for part in range(1, 8):
+        flip_byte(published, len(sound) * part // 8)
+        assert "predictions" in causes(replayed(trained_root)), part
+        published.write_bytes(sound)
+    assert causes(replayed(trained_root, as_of)) == []
 
 
 # The model
@@ -189,9 +278,10 @@ def test_a_model_that_was_pruned_is_named(trained_root):
 def test_a_model_that_only_the_published_file_names_is_contradicted_by_the_store(trained_root):
     change_file(trained_root, "UPDATE prediction SET model_version = '20200101T000000Z-000000'")
     answer = replayed(trained_root)
-    assert causes(answer) == ["model", "predictions"]
-    told = "the store no longer says what it published in the same run: model_version of "
-    assert answer["findings"][1]["told"].startswith(told)
+    assert causes(answer) == ["model", "predictions", "predictions"]
+    assert answer["findings"][1]["told"].startswith("the published file is damaged: ")
+    told = "the store and the published file say otherwise of the same run: model_version of "
+    assert answer["findings"][2]["told"].startswith(told)
 
 
 @pytest.mark.parametrize("name", ["lgbm.txt", "xgb.ubj", "lstm.safetensors", "manifest.json"])
@@ -227,8 +317,15 @@ def test_definitions_that_changed_are_the_programs_and_what_was_stored_of_then_p
     answer = replayed(trained_root)
     assert causes(answer) == ["program"]
     told = answer["findings"][0]["told"]
-    assert "features are defined otherwise" in told
-    assert told.endswith("from the stored features the predictions come out to the bit")
+    (digest,) = store_rows(trained_root, "SELECT definition_digest FROM scored_session")[0]
+    assert told == (
+        "features are defined otherwise than when they were stored, by another program version or other settings"
+        f" (scored by kstock-batch {__version__}, definitions {digest}; this is {__version__}, definitions of another"
+        " program); from the stored features the predictions come out to the bit"
+    )
+    forget_provenance(trained_root)
+    told = replayed(trained_root)["findings"][0]["told"]
+    assert f"({UNKNOWN}; model " in told and f"is of program {__version__}, this is {__version__})" in told
 
 
 def nudged(monkeypatch, by):
@@ -243,23 +340,95 @@ def test_last_bits_of_nearly_all_stocks_are_another_processor_and_not_a_hand(tra
     assert "as another processor or another build of a library may" in answer["findings"][0]["told"]
 
 
-def test_more_than_last_bits_are_told_with_the_libraries_that_differ(trained_root, monkeypatch):
+def scored_with(root, program=__version__, **libraries):
+    """Have the ledger say that another program, or other libraries, ran; None = it had none."""
+    versions = {**Provenance.here().libraries, **libraries}
+    kept = {name: version for name, version in versions.items() if version}
+    change_store(root, f"UPDATE run SET program = '{program}', libraries = '{json.dumps(kept)}'")
+
+
+def forget_provenance(root):
+    """Make the ledger that of a store of before this was recorded."""
+    change_store(root, "UPDATE run SET program = NULL, libraries = NULL")
+    change_store(root, "UPDATE scored_session SET definition_digest = NULL")
+
+
+def test_each_night_records_what_computed_it_and_a_replay_tells_it(trained_root):
+    here, scored_by = Provenance.here(), replayed(trained_root)["scored_by"]
+    (digest,) = store_rows(trained_root, "SELECT DISTINCT definition_digest FROM feature_session")[0]
+    assert scored_by == {
+        "program": __version__,
+        "libraries": dict(here.libraries),
+        "definition_digest": digest,
+    }
+    assert {"numpy", "duckdb", "lightgbm", "polars"} <= scored_by["libraries"].keys()
+
+
+def test_what_scored_a_night_is_named_where_it_no_longer_comes_out_and_nothing_else_is(trained_root, monkeypatch):
     nudged(monkeypatch, lambda n: np.linspace(-1e-2, 1e-2, n))
-    versions = replay_findings.library_versions()
-    monkeypatch.setattr(replay_findings, "library_versions", lambda: versions | {"lightgbm": "99.0", "torch": "99.0"})
-    (finding,) = replayed(trained_root)["findings"]
+    scored_with(trained_root, "0.3.9", lightgbm="1.0", duckdb="2.0", torch="1.0", numpy=None)
+    refused = run(trained_root, "predictions", "replay", "--as-of", newest(trained_root))
+    here = Provenance.here().libraries
+    assert refused.exit_code == 30
+    assert (
+        f"scored by kstock-batch 0.3.9 with duckdb 2.0, lightgbm 1.0, numpy absent; this is kstock-batch {__version__}"
+        f" with duckdb {here['duckdb']}, lightgbm {here['lightgbm']}, numpy {here['numpy']}\n"
+    ) in refused.stderr
+    assert "when the model was made" not in refused.stderr  # what trained it did not score it
+    assert "with the program and the library versions of then" in refused.stderr
+
+
+def test_where_what_scored_was_not_recorded_the_reason_cannot_be_known_and_what_trained_is_told(
+    trained_root, monkeypatch
+):
+    nudged(monkeypatch, lambda n: np.linspace(-1e-2, 1e-2, n))
+    forget_provenance(trained_root)
+    here = Provenance.here()
+    other = Provenance(here.program, {**here.libraries, "lightgbm": "99.0", "torch": "99.0"})
+    monkeypatch.setattr(Provenance, "here", lambda: other)
+    answer = replayed(trained_root)
+    (finding,) = answer["findings"]
     assert finding["cause"] == "program"
-    assert f"lightgbm 99.0 here, {versions['lightgbm']} when the model was made" in finding["told"]
-    assert "kstock-batch" not in finding["told"]
-    assert "torch" not in finding["told"]  # it only trains
+    trained = here.libraries["lightgbm"]
+    assert finding["told"].endswith(f": {UNKNOWN}; lightgbm 99.0 here, {trained} when the model was made")
+    assert answer["scored_by"] == dict.fromkeys(("program", "libraries", "definition_digest"))
 
 
-def test_libraries_that_differ_are_not_blamed_for_one_changed_row(trained_root, monkeypatch):
-    versions = replay_findings.library_versions()
-    monkeypatch.setattr(replay_findings, "library_versions", lambda: versions | {"lightgbm": "99.0"})
+def test_where_what_scored_was_not_recorded_few_rows_that_differ_may_be_its_too(trained_root):
+    stock = stock_of(trained_root)
+    for change_it in (change_file, change_store):
+        change_it(trained_root, f"UPDATE prediction SET lgbm = lgbm + 1e-16 WHERE ticker = '{stock}'")
+    told = f"predictions were changed after they were made: lgbm of {stock}"
+    assert replayed(trained_root)["findings"][0]["told"] == told
+    forget_provenance(trained_root)
+    assert replayed(trained_root)["findings"][0]["told"] == f"{told}; or they come of another program: {UNKNOWN}"
+
+
+def test_a_night_of_before_this_was_recorded_comes_out_as_well(trained_root):
+    forget_provenance(trained_root)
+    answer = replayed(trained_root)
+    assert (causes(answer), answer["notes"]) == ([], [])
+
+
+def test_a_program_that_cannot_load_the_model_of_then_names_the_one_that_scored_with_it(trained_root, monkeypatch):
+    monkeypatch.setattr("kstock_batch.champion.fingerprint", lambda: "0123456789ab")
+    scored_with(trained_root, "0.3.9")
+    (finding,) = replayed(trained_root)["findings"]
+    assert finding["fix"] == "replay with program version 0.3.9"
+
+
+def test_libraries_that_differ_are_not_blamed_for_one_changed_row(trained_root):
+    scored_with(trained_root, lightgbm="1.0")
     assert causes(replayed(trained_root)) == []
     change_file(trained_root, f"UPDATE prediction SET lgbm = lgbm / 2 WHERE ticker = '{stock_of(trained_root)}'")
     assert causes(replayed(trained_root)) == ["predictions"]
+
+
+def test_libraries_that_differ_are_not_blamed_for_a_file_whose_every_row_was_changed(trained_root):
+    scored_with(trained_root, lightgbm="1.0")
+    change_file(trained_root, "UPDATE prediction SET lgbm = lgbm * 0.99")
+    (finding,) = replayed(trained_root)["findings"]  # what the store holds comes out here
+    assert finding["told"].startswith("the published file was changed after it was written: lgbm of ")
 
 
 def test_a_member_whose_library_is_absent_here_is_told(trained_root, monkeypatch):
@@ -392,18 +561,19 @@ def test_a_cell_changed_in_the_store_and_not_in_the_file_is_the_stores(trained_r
     assert finding["told"] == f"the store no longer says what it published in the same run: rank of {stock}"
 
 
-def test_a_cell_changed_in_both_is_named_once(trained_root):
+def test_a_cell_changed_in_both_is_named_once_and_the_file_is_damaged(trained_root):
     stock = stock_of(trained_root)
     for change_it in (change_file, change_store):
         change_it(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
-    (finding,) = replayed(trained_root)["findings"]
-    assert finding["told"] == f"predictions were changed after they were made: lift of {stock}"
+    changed, file = replayed(trained_root)["findings"]
+    assert changed["told"] == f"predictions were changed after they were made: lift of {stock}"
+    assert file["told"].startswith("the published file is damaged: ")
 
 
 def test_a_member_changed_by_hand_in_every_row_is_no_matter_of_processors(trained_root):
     for change_it in (change_file, change_store):
         change_it(trained_root, "UPDATE prediction SET lgbm = lgbm * 0.99")
-    (finding,) = replayed(trained_root)["findings"]
+    finding, _ = replayed(trained_root)["findings"]
     assert finding["cause"] == "predictions"
     assert finding["told"].startswith("predictions were changed after they were made: lgbm of ")
 
@@ -445,7 +615,7 @@ def test_a_harm_to_inputs_does_not_hide_a_changed_prediction(trained_root):
     for change_it in (change_file, change_store):
         change_it(trained_root, f"UPDATE prediction SET lift = 9 WHERE ticker = '{stock}'")
     answer = replayed(trained_root)
-    assert causes(answer) == ["inputs", "predictions"]
+    assert causes(answer) == ["inputs", "predictions", "predictions"]
     assert answer["findings"][1]["told"].endswith(f"lift of {stock}")
 
 

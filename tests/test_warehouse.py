@@ -17,6 +17,7 @@ import pytest
 
 from factories import LAST, RAW_TABLES, content, done, flip_byte, run, sentence, store_rows
 from kstock_batch.errors import DataNotReady, StoreIncompatible, WarehouseLocked
+from kstock_batch.serving.replay.scoring_run import ScoringRun
 from kstock_batch.settings import Settings
 from kstock_batch.store import lock as lock_module
 from kstock_batch.store import migrations
@@ -245,6 +246,19 @@ def test_predictions_of_before_explanations_say_that_they_explain_nothing(settin
         judged = warehouse.con.execute("SELECT ticker FROM judged_prediction").fetchall()
     assert found == [("005930", datetime(2024, 6, 24, 10), "[]")]
     assert judged == [("005930",)]  # a view made before the column answers after it
+
+
+def test_runs_of_before_provenance_say_that_it_is_not_known(settings, monkeypatch):
+    steps = migrations._migrations()
+    monkeypatch.setattr(migrations, "_migrations", lambda: steps[:5])
+    monkeypatch.setattr(store_module, "install_catalogue", lambda con: None)
+    with Warehouse.open(settings) as warehouse:
+        warehouse.con.execute("INSERT INTO run VALUES ('r', 'score', NULL, 'done', 1, '2024-06-24', NULL, NULL, NULL)")
+        warehouse.con.execute("INSERT INTO scored_session VALUES ('2024-06-24', 'model-1', 'abc', 'r')")
+    monkeypatch.undo()
+    with Warehouse.open(settings) as warehouse:
+        assert ScoringRun.find(warehouse.con, "r", date(2024, 6, 24)) == ScoringRun(datetime(2024, 6, 24), None, None)
+        assert ScoringRun.find(warehouse.con, "another", date(2024, 6, 24)) is None
 
 
 def test_a_reader_does_not_migrate_but_says_what_does(settings, monkeypatch):

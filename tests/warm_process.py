@@ -94,9 +94,9 @@ class WarmProcess:
             order |= {"path": kill_in.path, "number": kill_in.number, "after": after}
         return self._run([order])[0]
 
-    def run_together(self, *commands: tuple[object, ...]) -> list[Ended]:
-        """Run actions, each in a child, at the same time; return how they ended, in the order given."""
-        return self._run([self._order(*command) for command in commands])
+    def run_together(self, *commands: tuple[object, ...], apart: float = 0.0) -> list[Ended]:
+        """Run actions, each in a child and each ``apart`` seconds after the one before; return how they ended."""
+        return self._run([self._order(*command) | {"wait": n * apart} for n, command in enumerate(commands)])
 
     def _order(self, action: object, *args: object) -> dict[str, Any]:
         self._n += 1
@@ -237,6 +237,7 @@ def _act(order: dict[str, Any]) -> int:
     """Do what the child is for and return its exit code."""
     from kstock_batch.settings import Settings
 
+    time.sleep(order.get("wait", 0.0))
     action, args, trace = order["action"], order["args"], _Trace(order)
     _watch(trace)
     with trace.phase(action):

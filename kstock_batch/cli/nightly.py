@@ -53,8 +53,8 @@ def score(
         console.document({**night.row(), "seconds": round(run.seconds, 2)})
     else:
         console.result(night.told(run.seconds))
-        if night.n_published:
+        if night.published:
             console.result(f"published {settings.published.resolve()}")
         for delivery in night.targets.done:
-            console.result(f"{delivery.target}: {delivery.place}" + ("" if delivery.n_written else ", as it was"))
+            console.result(delivery.told)
     night.targets.require_all()  # last: the night itself is done, published and told

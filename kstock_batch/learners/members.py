@@ -29,8 +29,6 @@ HOMES: Mapping[str, Home] = {
     "lstm": Home("kstock_batch.learners.lstm", "LstmMember", "torch", None),  # scores in numpy
 }
 MEMBER_NAMES: tuple[str, ...] = tuple(HOMES)
-# Whose versions decide a probability's last bits, and what can be scored at all.
-LIBRARIES = ("duckdb", "lightgbm", "numpy", "polars", "torch", "xgboost", "xgboost-cpu")
 # What the boosting libraries load where it is installed; for these two of its own modules XGBoost loads scipy.special.
 UNUSED = ("sklearn", "pandas", "xgboost.plotting", "xgboost.sklearn")
 
@@ -77,19 +75,6 @@ def absence(wanted: Sequence[str], names: Sequence[str], what: str) -> str | Non
 def is_installed(library: str) -> bool:
     """Return whether a library could be imported, without importing it."""
     return find_spec(library) is not None
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that are installed here."""
-    from importlib import metadata
-
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @contextmanager

@@ -5,13 +5,15 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from kstock_batch.bot.reader import PublicationStatus
 from kstock_batch.errors import KStockError
 from kstock_batch.judging.drift_verdict import DriftVerdict
+from kstock_batch.serving.publication.generations import WentBack
+from kstock_batch.serving.targets.record import Held
 from kstock_batch.wording import counted
 
 SEVERITIES = ("fail", "warn")
@@ -22,6 +24,7 @@ MANY_REFUSALS = 4
 
 _PUBLISH = "run `kstock-batch score` to publish a sound file, or `kstock-batch predictions rollback`"
 _CATCH_UP = "run `kstock-batch score`, which also says which prices are missing"
+_DELIVER = "mend what it names, then run `kstock-batch score`, which delivers anew"
 _MEND = "mend the source, ingest, then run `kstock-batch score`"
 _LOOK = "read `kstock-batch models list` and the newest versions' gates in `kstock-batch models show VERSION`"
 _RETRAIN = "run `kstock-batch retrain`; docs/outcomes.md says what was looked at"
@@ -65,6 +68,9 @@ class Situation:
     writer : who holds the store's lock, or None
     store_problem : the error that says why the store cannot be read, or None; that somebody writes it is none
     drift : the newest verdict on what was served, or None
+    went_back : that an older publication than the newest is in place, or None
+    targets : what each target of the settings holds; None = nothing was ever delivered to it
+    is_delivering : whether somebody may be about to write to them
     """
 
     published: PublicationStatus
@@ -76,11 +82,17 @@ class Situation:
     writer: str | None
     store_problem: KStockError | None
     drift: DriftVerdict | None
+    went_back: WentBack | None = None
+    targets: Mapping[str, Held | None] = field(default_factory=dict)
+    is_delivering: bool = False
 
 
 def alerts(situation: Situation) -> list[Alert]:
     """Return what stands, the worst first; empty = all is well."""
-    found = [*_of_publication(situation), *_of_champion(situation), *_of_runs(situation), *_of_drift(situation.drift)]
+    found = [
+        *(*_of_publication(situation), *_of_targets(situation), *_of_champion(situation)),
+        *(*_of_runs(situation), *_of_drift(situation.drift)),
+    ]
     return sorted(found, key=lambda alert: SEVERITIES.index(alert.severity))
 
 
@@ -99,6 +111,23 @@ def _of_publication(situation: Situation) -> Iterator[Alert]:
     if why := facts.degraded_why:
         told = f"the predictions as-of {facts.as_of} were published degraded: {why}"
         yield Alert("degraded", "fail", told, _MEND)
+
+    if gone := situation.went_back:
+        what = f"{gone.restored} is published again, put back instead of {gone.undone}"
+        yield Alert("rolled_back", "warn", f"{what}: the next score replaces it", _CATCH_UP)
+
+
+def _of_targets(situation: Situation) -> Iterator[Alert]:
+    """Yield one for each target that holds another publication than the one in place, until it holds that."""
+    if (facts := situation.published.publication) is None:
+        return
+    for name, held in situation.targets.items():
+        if held is None and not situation.is_delivering:
+            told = f"nothing was delivered to the target {name} yet"
+            yield Alert("target_failed", "warn", f"{told}: the next score does", _DELIVER)
+        elif held and held.run_id != facts.run_id and (held.why or not situation.is_delivering):
+            told = f"the target {name} holds {held.run_id or 'nothing'}, but {facts.run_id} is published"
+            yield Alert("target_failed", "fail", f"{told}: {held.why or 'it was not delivered'}", _DELIVER)
 
 
 def _of_champion(situation: Situation) -> Iterator[Alert]:

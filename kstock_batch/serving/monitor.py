@@ -1,5 +1,6 @@
 """What an operator asks first: what is published, how old is it, who made it, what ran last, what needs a person."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -10,8 +11,10 @@ from kstock_batch.judging.drift_verdict import DriftVerdict, newest_verdict, ver
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.registry import Registry, require_fingerprint, require_intact
 from kstock_batch.serving.alerts import Refusals, Situation, alerts
-from kstock_batch.serving.publication.generations import Generations
+from kstock_batch.serving.publication.generations import Generations, WentBack
 from kstock_batch.serving.questions.ask import asked
+from kstock_batch.serving.targets.delivery import lock_of_deliveries
+from kstock_batch.serving.targets.record import DeliveryRecord
 from kstock_batch.settings import Settings
 from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import Query
@@ -23,6 +26,7 @@ LAST_RUNS = 8
 def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
     """Return facts by name; what cannot be read is said in its place, because a status must always answer."""
     found = PredictionReader(settings.published, settings.max_age_sessions, clock=lambda: now).status()
+    went_back, held = _went_back(settings), DeliveryRecord(settings.published).held()
     writer = lock_holder(settings.store.with_suffix(".lock"))
     champion, champion_problem = _champion(settings)
     history = _history(settings)
@@ -36,6 +40,9 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
         writer=writer,
         store_problem=history.problem,
         drift=history.drift,
+        went_back=went_back,
+        targets={name: held.get(name) for name in settings.targets},
+        is_delivering=bool(writer or lock_holder(lock_of_deliveries(settings.published))),
     )
     facts: dict[str, Any] = {
         "root": settings.root.resolve(),
@@ -56,6 +63,7 @@ def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
             "n_predictions": found.publication.n_predictions,
             "model_version": found.publication.model_version,
             "degraded_why": found.publication.degraded_why,
+            "rolled_back_from": went_back and went_back.undone,
         }
     drift = history.drift.sentence if history.drift else "nothing was judged yet"
     return {**facts, "drift": drift, "alerts": alerts(situation), "runs": history.runs}
@@ -117,6 +125,12 @@ def _published(settings: Settings, name: str, **params: Any) -> list[dict[str, A
 def _damage(settings: Settings, found: PublicationStatus) -> str | None:
     """Return what is wrong with blocks of the publication that a reader of its newest session does not touch."""
     return Generations(settings.published).damage(found.publication.run_id) if found.publication else None
+
+
+def _went_back(settings: Settings) -> WentBack | None:
+    with suppress(OSError):  # a job deletes an old one meanwhile, or the folder is not ours to read
+        return Generations(settings.published).went_back()
+    return None
 
 
 def _store(settings: Settings) -> str:

@@ -14,6 +14,7 @@ import duckdb
 from kstock_batch.errors import ChallengerRefused
 from kstock_batch.redaction import redacted
 from kstock_batch.settings import Settings
+from kstock_batch.store.provenance import Provenance
 from kstock_batch.store.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -61,10 +62,7 @@ class Run:
 def recorded_run(warehouse: Warehouse, command: str, *, at: datetime, as_of: date | None = None) -> Iterator[Run]:
     """Write a run to the ledger as running; at the end as done, or as failed or refused with the error's sentence."""
     run = Run(f"{at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", command, at, warehouse, as_of)
-    warehouse.con.execute(
-        "INSERT INTO run VALUES ($run_id, $command, $as_of, 'running', $pid, $at, NULL, NULL, NULL)",
-        {"run_id": run.run_id, "command": command, "as_of": as_of, "pid": os.getpid(), "at": at},
-    )
+    _open(run)
     try:
         yield run
     except Exception as error:
@@ -91,6 +89,23 @@ def fail_abandoned_runs(warehouse: Warehouse) -> int:
         "UPDATE run SET status = 'failed', error = 'killed before it ended' WHERE status = 'running' RETURNING run_id"
     ).fetchall()
     return len(killed)
+
+
+def _open(run: Run) -> None:
+    here = Provenance.here()
+    run.warehouse.con.execute(
+        "INSERT INTO run (run_id, command, as_of, status, pid, started_at, program, libraries)"
+        " VALUES ($run_id, $command, $as_of, 'running', $pid, $at, $program, $libraries)",
+        {
+            "run_id": run.run_id,
+            "command": run.command,
+            "as_of": run.as_of,
+            "pid": os.getpid(),
+            "at": run.started_at,
+            "program": here.program,
+            "libraries": here.libraries_json,
+        },
+    )
 
 
 def _close(run: Run, status: str, error: str | None) -> None:

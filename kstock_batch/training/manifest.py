@@ -13,10 +13,10 @@ from kstock_batch.judging.metrics import Skill, skill
 from kstock_batch.judging.reliability import brier_parts, reliability_curve
 from kstock_batch.learners.inputs import describe_inputs
 from kstock_batch.learners.linear import FLOORS
-from kstock_batch.learners.members import library_versions
 from kstock_batch.market.contract import FEATURE_NAMES, FEATURE_SET_VERSION, HORIZON, LABEL_RISE, fingerprint
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
+from kstock_batch.store.provenance import library_versions
 from kstock_batch.training.dataset import LabelledRows
 from kstock_batch.training.fitting import level_member
 

@@ -18,7 +18,7 @@ from kstock_batch.serving.night.agenda import Agenda, agenda_asked, agenda_tonig
 from kstock_batch.serving.night.night_told import beside, warnings, what_was_done
 from kstock_batch.serving.night.score import Scored, score_session
 from kstock_batch.serving.publication.news import is_published
-from kstock_batch.serving.publication.publish import publish
+from kstock_batch.serving.publication.publish import Publication, publish
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
@@ -37,7 +37,7 @@ class Night:
     as_of : the session it was for, or the last of the days that are none
     model_version : None on days that are no session
     did, beside : what was done, and what else is to be told of it
-    n_published : predictions in the new publication; 0 = none was made, the one before says all there is to say
+    published : the new publication; None = the one before says all there is to say
     """
 
     as_of: date
@@ -45,7 +45,7 @@ class Night:
     did: str
     beside: str = ""
     scored: list[Scored] = field(default_factory=list)
-    n_published: int = 0
+    published: Publication | None = None
     targets: Deliveries = field(default_factory=Deliveries)
     warnings: list[str] = field(default_factory=list)
 
@@ -69,8 +69,9 @@ class Night:
             "as_of": self.as_of,
             "model_version": self.model_version,
             "sessions": sessions,
-            "n_published": self.n_published,
-            "is_published": self.n_published > 0,
+            "n_published": self.published.n_predictions if self.published else 0,
+            "is_published": self.published is not None,
+            "ended_rollback": vars(self.published.went_back) if self.published and self.published.went_back else None,
             "targets": self.targets.rows(),
             "warnings": self.warnings,
             "summary": self.summary,
@@ -110,14 +111,14 @@ def score_nights(
         _judged(warehouse, settings, run, agenda.as_of, version)  # what matured owes nothing to tonight
         raise
     n_judged, drift = _judged(warehouse, settings, run, agenda.as_of, version)
-    n_published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
+    published = _publish(warehouse, settings, run, version, always=bool(scored) or n_judged > 0)
     targets = deliver(settings, run)
     return Night(
         *(agenda.as_of, version.version),
-        did=what_was_done(agenda, scored, version.version, is_published=n_published > 0),
-        beside=beside(scored) + targets.told(),
+        did=what_was_done(agenda, scored, version.version, is_published=published is not None),
+        beside=beside(scored, published) + targets.told(),
         scored=scored,
-        n_published=n_published,
+        published=published,
         targets=targets,
         warnings=[*filter(None, [champion.warning]), *warnings(agenda, left_out, scored, drift)],
     )
@@ -145,11 +146,13 @@ def _judged(
     return stage.n_rows, drift
 
 
-def _publish(warehouse: Warehouse, settings: Settings, run: Run, champion: ModelVersion, *, always: bool) -> int:
-    """Publish everything predicted so far and return how much that is; 0 = the last publication says it already."""
+def _publish(
+    warehouse: Warehouse, settings: Settings, run: Run, champion: ModelVersion, *, always: bool
+) -> Publication | None:
+    """Publish everything predicted so far; None = the last publication says it already."""
     card = _card(warehouse, settings, champion)
     if not always and is_published(warehouse.con, settings.published, card):
-        return 0
+        return None
     with run.stage("publish") as stage:
         publication = publish(
             *(warehouse, settings.published),
@@ -159,7 +162,7 @@ def _publish(warehouse: Warehouse, settings: Settings, run: Run, champion: Model
             generations=settings.generations,
         )
         stage.n_rows = publication.n_predictions
-    return publication.n_predictions
+    return publication
 
 
 def _is_scored(warehouse: Warehouse, version: ModelVersion, as_of: date) -> bool:

@@ -6,6 +6,7 @@ from datetime import date
 from kstock_batch.judging.drift_verdict import DriftVerdict
 from kstock_batch.serving.night.agenda import Agenda
 from kstock_batch.serving.night.score import Scored
+from kstock_batch.serving.publication.publish import Publication
 from kstock_batch.store.audits import AuditResult
 from kstock_batch.wording import counted
 
@@ -20,12 +21,17 @@ def what_was_done(agenda: Agenda, scored: Sequence[Scored], version: str, *, is_
     return f"scored {n_scored:,} of {n_bars:,} stocks {span} with {version}"
 
 
-def beside(scored: Sequence[Scored]) -> str:
-    """Return what is to be said after that: how many of the sessions are degraded."""
+def beside(scored: Sequence[Scored], published: Publication | None) -> str:
+    """Return what is to be said after that: how many of the sessions are degraded, and that a rollback is over."""
     n_degraded = sum(s.degraded_why is not None for s in scored)
-    if not n_degraded:
-        return ""
-    return "; degraded" if len(scored) == 1 else f"; {counted(n_degraded, 'session')} degraded"
+    degraded = "; degraded" if len(scored) == 1 else f"; {counted(n_degraded, 'session')} degraded"
+    return (degraded if n_degraded else "") + _rollback_over(published)
+
+
+def _rollback_over(published: Publication | None) -> str:
+    """Say that what a person had put back is no longer in place."""
+    gone = published and published.went_back
+    return f"; the rollback from {gone.undone} to {gone.restored} is over" if gone else ""
 
 
 def warnings(agenda: Agenda, left_out: Mapping[date, str], scored: Sequence[Scored], drift: DriftVerdict) -> list[str]:

@@ -157,7 +157,9 @@ def require_out_of_sample(version: ModelVersion, as_of: date) -> None:
 def _mark_scored(con: duckdb.DuckDBPyConnection, version: ModelVersion, run: Run, as_of: date) -> None:
     con.execute("DELETE FROM scored_session WHERE as_of = $as_of", {"as_of": as_of})
     con.execute(
-        "INSERT INTO scored_session VALUES ($as_of, $model_version, $fingerprint, $run_id)",
+        "INSERT INTO scored_session (as_of, model_version, fingerprint, run_id, definition_digest)"
+        " VALUES ($as_of, $model_version, $fingerprint, $run_id,"
+        " (SELECT definition_digest FROM feature_session WHERE as_of = $as_of))",
         {
             "as_of": as_of,
             "model_version": version.version,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.bot.publication import SCHEMA_VERSION
 from kstock_batch.errors import DiskFull
 from kstock_batch.files import fsync, sha256, written_beside
 from kstock_batch.quoting import quoted_text
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"  # instead of a run, for a file that cannot say which one published it
 _DIGITS = 16  # of the SHA-256: enough to find damage, and a name that fits a line
 _NAME = re.compile(rf"(\d{{6,}})-(.+)-([0-9a-f]{{{_DIGITS}}})\.duckdb")
-_FACTS = "SELECT run_id, as_of, published_at, model_version, n_predictions FROM {}.publication"
+_FACTS = "SELECT run_id, as_of, published_at, model_version, n_predictions, schema_version FROM {}.publication"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Generation:
         """Whether the bytes are still those that were published."""
         return sha256(self.path).startswith(self.digest)
 
+    def facts(self) -> "Facts | str":
+        """Return what the file says of itself, or why it cannot be read."""
+        return read_facts([self.path])[0]
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -55,6 +60,22 @@ class Facts:
     published_at: datetime
     model_version: str
     n_predictions: int
+    schema_version: int
+
+    @property
+    def misfit(self) -> str | None:
+        """Return why this program and its readers refuse the file, however sound it is; None = they do not."""
+        if self.schema_version == SCHEMA_VERSION:
+            return None
+        return f"is of schema {self.schema_version}, this program reads {SCHEMA_VERSION}"
+
+
+@dataclass(frozen=True)
+class WentBack:
+    """That the publication of run ``restored`` is in place although ``undone`` published after it."""
+
+    restored: str
+    undone: str
 
 
 class Generations:
@@ -83,6 +104,13 @@ class Generations:
             return None
         digest = sha256(self.target)
         return next((one for one in found if digest.startswith(one.digest)), None)
+
+    def went_back(self) -> WentBack | None:
+        """Return which publication is in place instead of a newer one; None if it is the newest, or was never kept."""
+        current, newest = self.current(), next(iter(self.newest_first()), None)
+        if current is None or newest is None or current == newest:
+            return None
+        return WentBack(current.run_id, newest.run_id)
 
     def damage(self, run_id: str) -> str | None:
         """Return why the file in place, which says it is ``run_id``'s, is not what was published; None if unknown."""

@@ -25,7 +25,7 @@ import duckdb
 from kstock_batch.errors import PublicationRefused
 from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
 from kstock_batch.serving.publication.contents import CATALOGUE, CannotCarry, Contents, fill
-from kstock_batch.serving.publication.generations import Generations
+from kstock_batch.serving.publication.generations import Generations, WentBack
 from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, log_of, remove
 from kstock_batch.serving.publication.verifier import Verifier
 from kstock_batch.settings import Settings
@@ -40,12 +40,13 @@ _AGAIN = "run `kstock-batch score` again"
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published; ``n_predictions`` counts all sessions in the file."""
+    """What was published; ``n_predictions`` counts all sessions in the file, ``went_back`` is the rollback it ended."""
 
     path: Path
     as_of: date
     n_predictions: int
     digest: str
+    went_back: WentBack | None = None
 
 
 def publish(
@@ -65,12 +66,13 @@ def publish(
     with publishing(target):
         kept = Generations(target)
         kept.keep_current()  # a job killed after its rename has not kept what it published
+        went_back = kept.went_back()
         contents, sha256 = _built(warehouse.con, target, facts, model_card)
         drop_foreign_log(target)
         rename_into_place(building(target), target)
         kept.keep(run_id, sha256)
         kept.prune(generations)
-    return Publication(target, contents.as_of, contents.n_predictions, contents.digest)
+    return Publication(target, contents.as_of, contents.n_predictions, contents.digest, went_back)
 
 
 @contextmanager

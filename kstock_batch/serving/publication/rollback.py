@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # A generation's bytes are those that were looked through row by row when it was published: nothing is to be compared
 # with a store, and no session is new.
 _AS_STATED = {"digest": None, "row_hash": None, "start": date.max, "end": date.min}
-_LIST = "see `kstock-batch predictions rollback --list`"
+_LIST = "see `kstock-batch predictions generations`"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ def _named(kept: Generations, run_id: str) -> tuple[Generation, list[str]]:
         known = ", ".join(one.run_id for one in found[:5])
         raise ConfigError(f"no publication called {run_id} is kept", fix=f"name one of {known or 'none'}: {_LIST}")
     if fault := _fault(chosen):
-        raise PublicationRefused(
-            f"{chosen.path} is unsound: {fault}", fix=f"nothing was changed; name another: {_LIST}"
-        )
+        another = "name another" if fault.startswith(_UNSOUND) else "use the kstock-batch that made it, or name another"
+        raise PublicationRefused(f"{chosen.path} {fault}", fix=f"nothing was changed; {another}: {_LIST}")
     return chosen, []
 
 
@@ -102,20 +101,24 @@ def _sound_before(kept: Generations, current: Generation | None) -> tuple[Genera
         fault = _fault(one)
         if fault is None:
             return one, skipped
-        skipped.append(f"{one.path} is unsound: {fault}")
+        skipped.append(f"{one.path} {fault}")
     told = "; ".join(skipped) or f"{kept.folder} holds none older than the one in place"
     raise NoPublication(f"there is no publication to go back to: {told}", fix=f"run `kstock-batch score`, or {_LIST}")
 
 
 def _fault(one: Generation) -> str | None:
-    """Return what a fresh process finds wrong with a generation, or None."""
+    """Return why a generation cannot be put in place, or None; whether it is sound a fresh process says."""
+    facts = one.facts()
+    if isinstance(facts, Facts) and facts.misfit:
+        return facts.misfit  # asked first: other tables would look like faults
     with Verifier() as verifier:
         verdict = verifier.verify(one.path, _AS_STATED)
     if verdict.faults:
-        return verdict.faults
-    return None if verdict.sha256.startswith(one.digest) else _CHANGED
+        return f"{_UNSOUND}{verdict.faults}"
+    return None if verdict.sha256.startswith(one.digest) else f"{_UNSOUND}{_CHANGED}"
 
 
+_UNSOUND = "is unsound: "
 _CHANGED = "its bytes are not those that were published"
 
 
@@ -123,6 +126,6 @@ def _listed(one: Generation, facts: Facts | str, *, is_current: bool) -> Listed:
     size = one.path.stat().st_size
     if isinstance(facts, str):
         return Listed(one.run_id, None, None, None, None, size, is_current, facts)
-    problem = None if one.is_intact else _CHANGED
+    problem = facts.misfit if one.is_intact else _CHANGED
     told = (facts.as_of, facts.published_at, facts.model_version, facts.n_predictions)
     return Listed(one.run_id, *told, size, is_current, problem)

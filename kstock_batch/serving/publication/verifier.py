@@ -21,9 +21,12 @@ VERIFY_SECONDS = 300
 # Small statements, because DuckDB plans one large one longer than it answers it.
 _STATEMENTS = ("serve/verify_rows", "serve/verify_digests", "serve/verify_newest")
 
+# One line says what went wrong: DuckDB's own words go on with the statement and a caret, which tell a person nothing.
 # Without a progress bar: DuckDB takes `-c` for a person, and would draw one into the answer after two seconds.
 _PROGRAM = """
-import hashlib, json, sys, threading
+import sys
+sys.excepthook = lambda kind, error, at: print((str(error) or kind.__name__).splitlines()[0], file=sys.stderr)
+import hashlib, json, threading
 import duckdb
 con = duckdb.connect(":memory:")
 con.execute("SET enable_progress_bar = false")

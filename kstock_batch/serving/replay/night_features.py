@@ -49,6 +49,7 @@ class NightFeatures:
     last_build : when the last of the stored ones were computed, and by which run; None = none is stored
     is_built_since : whether that was after the score
     is_explained : whether raw rows give the stored ones: those held at the score or at that build, or a build is due
+    definition_digest : of the rebuilt ones
     is_defined_otherwise : whether stored ones were computed by another program version, or under other settings
     late : raw rows that would make the night another one, were it scored now
     """
@@ -59,6 +60,7 @@ class NightFeatures:
     last_build: str | None
     is_built_since: bool
     is_explained: bool
+    definition_digest: str
     is_defined_otherwise: bool
     late: tuple[LateRows, ...]
 
@@ -69,7 +71,7 @@ class NightFeatures:
         stored = Query.load("serve/night_bar").frame(con, start=start, end=as_of)
         rebuilt = _as_held(con, recipe, start, as_of, scored_at)
         against = Comparison.of(stored, rebuilt, key=KEY, columns=COMPARED)
-        built = _builds(con, start, as_of)
+        built, digest = _builds(con, start, as_of), definition_digest(recipe)
         last = None if built.is_empty() else built.row(-1, named=True)
         is_since = last is not None and last["built_at"] > scored_at
         is_explained = against.is_identical or _is_due(con, as_of)
@@ -83,7 +85,8 @@ class NightFeatures:
             last_build=None if last is None else f"{last['built_at']:%Y-%m-%d %H:%M} UTC by run {last['run_id']}",
             is_built_since=is_since,
             is_explained=is_explained,
-            is_defined_otherwise=bool(set(built["definition_digest"]) - {definition_digest(recipe)}),
+            definition_digest=digest,
+            is_defined_otherwise=bool(set(built["definition_digest"]) - {digest}),
             late=tuple(_late_rows(con, as_of, scored_at)),
         )
 

@@ -8,8 +8,10 @@ import polars as pl
 
 from kstock_batch.errors import DataNotReady
 from kstock_batch.serving.replay.bits import Comparison
+from kstock_batch.serving.replay.scoring_run import ScoringRun
+from kstock_batch.serving.replay.served_file import ServedFile, predictions_of
 from kstock_batch.settings import Settings
-from kstock_batch.store.queries import Query
+from kstock_batch.store.provenance import Provenance
 
 ORIGIN = ("model_version", "fingerprint", "run_id", "scored_at")
 OF_THE_LISTING = ("name", "market", "sector")  # told anew in each publication: no part of what was predicted
@@ -39,7 +41,8 @@ class PublishedNight:
     ----------
     place : where ``rows`` are from: the published file, or the store where the file does not have them
     stored : the store's rows of it; none where it was restored from an older copy
-    run_began_at : when the ledger says that the run began which the rows name; None = it knows no such run
+    run : what the ledger says of the run which the rows name; None = it knows no such run
+    damage : what is wrong with the published file besides these rows, or None
     notes : what a person should know who reads the verdict
     """
 
@@ -48,33 +51,37 @@ class PublishedNight:
     rows: pl.DataFrame
     origin: Origin
     stored: pl.DataFrame
-    run_began_at: datetime | None
+    run: ScoringRun | None
+    damage: str | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
     def find(cls, con: duckdb.DuckDBPyConnection, settings: Settings, as_of: date) -> "PublishedNight":
         """Return what is published of ``as_of``, else what the store has of it, else raise."""
-        stored = _predictions(con, as_of)
-        published, why = _published(settings, as_of)
-        rows = stored if published is None else published
+        stored, served = predictions_of(con, as_of), ServedFile.read(settings, as_of)
+        rows = stored if served.rows is None else served.rows.drop(OF_THE_LISTING, strict=False)
         if rows.is_empty():
             raise DataNotReady(
                 f"{as_of} was never scored: neither {settings.published} nor the store has predictions of it",
                 fix=f"name a session that was, or score it with `kstock-batch score --as-of {as_of}`",
             )
         origin = Origin.of(rows)
-        began = con.execute("SELECT started_at FROM run WHERE run_id = $run_id", {"run_id": origin.run_id}).fetchall()
-        notes = [f"compared with the store's predictions, for {why}"] if why else []
+        notes = [f"compared with the store's predictions, for {served.why_none}"] if served.why_none else []
         if not stored.is_empty() and (newer := Origin.of(stored)).run_id != origin.run_id:
             told = f"run {newer.run_id} with model {newer.model_version} at {newer.scored_at:%Y-%m-%d %H:%M} UTC"
             notes.append(f"what the store holds of {as_of} is of {told}, and not what is published")
-        place = STORE if published is None else FILE
-        return cls(as_of, place, rows, origin, stored, began[0][0] if began else None, tuple(notes))
+        place, run = STORE if served.rows is None else FILE, ScoringRun.find(con, origin.run_id, as_of)
+        return cls(as_of, place, rows, origin, stored, run, damage=served.damage, notes=tuple(notes))
 
     @property
     def scored_at(self) -> datetime:
         """Return the instant whose store the night was scored from: the ledger's, which no edited row can move."""
-        return self.run_began_at or self.origin.scored_at
+        return self.run.began_at if self.run else self.origin.scored_at
+
+    @property
+    def made_by(self) -> Provenance | None:
+        """Return what computed it, or None where that is not recorded."""
+        return self.run.made_by if self.run else None
 
     def against_store(self) -> Comparison | None:
         """Return the store's rows beside the published ones; None where they are the same, or of another run."""
@@ -82,25 +89,3 @@ class PublishedNight:
             return None
         columns = [name for name in self.stored.columns if name in self.rows.columns and name != "ticker"]
         return Comparison.of(self.stored, self.rows.unique("ticker", keep="first"), key=("ticker",), columns=columns)
-
-
-def _published(settings: Settings, as_of: date) -> tuple[pl.DataFrame | None, str | None]:
-    """Return the session's rows in the published file, or None and why there are none."""
-    path = settings.published
-    if not path.is_file():
-        return None, f"{path} does not exist"
-    try:
-        # A file that others can reach gets no hold of ours through it.
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": settings.threads,
-            "enable_external_access": False,
-        }
-        with duckdb.connect(str(path), read_only=True, config=config) as con:
-            rows = _predictions(con, as_of)
-    except duckdb.Error as error:
-        return None, f"{path} cannot be read: {str(error).splitlines()[0]}"
-    return (None, f"{path} has none of {as_of}") if rows.is_empty() else (rows.drop(OF_THE_LISTING, strict=False), None)
-
-
-def _predictions(con: duckdb.DuckDBPyConnection, as_of: date) -> pl.DataFrame:
-    return Query.load("export/prediction").frame(con, start=as_of, end=as_of)

@@ -99,6 +99,7 @@ class PredictionReplay:
             "n_predictions": self.night.rows.height,
             "place": self.night.place,
             **asdict(self.night.origin),
+            "scored_by": self.night.run and self.night.run.row(),
             "findings": [asdict(finding) for finding in self.findings],
             "differing": {"columns": differs.columns, "tickers": differs.tickers, "cells": self.cells(CELLS_IN_JSON)},
             "notes": list(self.notes),

@@ -10,22 +10,22 @@ from typing import Literal
 
 import polars as pl
 
-from kstock_batch import __version__
 from kstock_batch.champion import Champion
 from kstock_batch.errors import KStockError
-from kstock_batch.learners.members import MEMBER_NAMES, library_versions
+from kstock_batch.learners.members import MEMBER_NAMES
 from kstock_batch.market.contract import FEATURES
 from kstock_batch.registry import Registry, require_intact
 from kstock_batch.serving.replay.bits import Comparison, some
 from kstock_batch.serving.replay.night_features import NightFeatures
 from kstock_batch.serving.replay.published_night import PublishedNight
+from kstock_batch.serving.replay.scoring_run import ONLY_TRAINS, UNKNOWN, other_program
+from kstock_batch.store.provenance import Provenance
 
 Cause = Literal["model", "program", "inputs", "features", "predictions"]
 CAUSES: tuple[Cause, ...] = ("model", "program", "inputs", "features", "predictions")
 
 MEMBERS = list(MEMBER_NAMES)
 LAST_BITS = 1e-6  # what another processor or another build of a library may do to a probability
-ONLY_TRAINS = {"torch"}
 CROSS_SECTION = [feature.name for feature in FEATURES if feature.scope == "cross_section"]
 
 
@@ -82,7 +82,8 @@ def model_of(night: PublishedNight, registry: Registry) -> Champion | Finding:
     try:
         return Champion.load(found)
     except KStockError as error:
-        return Finding("program", error.what, f"replay with program version {found.manifest['program']}")
+        then = night.made_by.program if night.made_by else found.manifest["program"]
+        return Finding("program", error.what, f"replay with program version {then}")
 
 
 def findings(case: Case) -> list[Finding]:
@@ -90,7 +91,7 @@ def findings(case: Case) -> list[Finding]:
     found, judged = _of_features(case)
     if not judged.is_identical:
         found.append(_of_rows(case, judged))
-    if not case.is_file_alone:
+    if not case.is_file_alone:  # the records would say once more that the file is another
         found += of_records(case.night)
     return sorted(found, key=lambda finding: CAUSES.index(finding.cause))
 
@@ -112,14 +113,23 @@ def _of_features(case: Case) -> tuple[list[Finding], Comparison]:
 
 def _defined_otherwise(case: Case) -> Finding:
     told = "features are defined otherwise than when they were stored, by another program version or other settings"
-    then = case.champion.version.manifest
-    made = f"model {then['version']} is of program {then['program']}, this is {__version__}"
     from_stored = "; from the stored features the predictions come out to the bit"
     return Finding(
         "program",
-        f"{told} ({made}){from_stored if case.from_stored.is_identical else ''}",
+        f"{told} ({_defined_by(case)}){from_stored if case.from_stored.is_identical else ''}",
         "replay with the program version and the settings of that night",
     )
+
+
+def _defined_by(case: Case) -> str:
+    """Return which programs defined the features then and now, as far as it is recorded."""
+    here, run = Provenance.here(), case.night.run
+    if case.night.made_by is None:
+        then = case.champion.version.manifest
+        return f"{UNKNOWN}; model {then['version']} is of program {then['program']}, this is {here.program}"
+    digest = f", definitions {run.definition_digest}" if run and run.definition_digest else ""
+    now = f", definitions {case.features.definition_digest}" if digest else ""
+    return f"scored by kstock-batch {case.night.made_by.program}{digest}; this is {here.program}{now}"
 
 
 def _inputs(case: Case) -> Finding:
@@ -146,6 +156,9 @@ def _features_changed(case: Case) -> Finding:
 
 def _of_rows(case: Case, judged: Comparison) -> Finding:
     """Return why rows differ though inputs and model are those of then."""
+    if case.is_file_alone:  # the store's rows come out, so nothing here computes otherwise
+        told = f"the published file was changed after it was written: {judged.told}"
+        return Finding("predictions", told, "the store still has them: `kstock-batch score` publishes them again")
     n_alike = judged.n_alike(MEMBERS)
     whys = _otherwise(case, judged)
     if 2 * n_alike < judged.n_rows and whys:
@@ -153,46 +166,57 @@ def _of_rows(case: Case, judged: Comparison) -> Finding:
             "program",
             f"{judged.n_rows - n_alike:,} of {judged.n_rows:,} stocks are scored otherwise by the same model:"
             f" {'; '.join(whys)}",
-            "replay where it was scored, with the library versions of then",
+            "replay where it was scored, with the program and the library versions of then",
         )
-    if case.is_file_alone:
-        told = f"the published file was changed after it was written: {judged.told}"
-        return Finding("predictions", told, "the store still has them: `kstock-batch score` publishes them again")
     told = f"predictions were changed after they were made: {judged.told}"
+    if n_alike < judged.n_rows and (others := _other_program(case)):
+        told += f"; or they come of another program: {'; '.join(others)}"
     return Finding("predictions", told, _score_again(case.night))
 
 
 def _otherwise(case: Case, judged: Comparison) -> list[str]:
-    """Return what may make this program compute otherwise; what scored is not recorded, what trained is."""
-    manifest = case.champion.version.manifest
-    here = {"kstock-batch": __version__} | library_versions()
-    stated = {"kstock-batch": manifest["program"]} | manifest["libraries"]
-    whys = [
-        f"{name} {here.get(name, 'absent')} here, {version} when the model was made"
-        for name, version in stated.items()
-        if name not in ONLY_TRAINS and here.get(name) != version
-    ]
+    """Return what may make this program compute otherwise."""
+    whys = _other_program(case)
     if case.champion.warning:
         whys.append(case.champion.warning)
     if case.features.is_built_since:
         whys.append(
             f"the features were computed anew since ({case.features.last_build}), and what they were then is not kept"
         )
-    if not whys and judged.farthest(MEMBERS) <= LAST_BITS:
-        apart = judged.farthest(MEMBERS)
+    if (apart := judged.farthest(MEMBERS)) <= LAST_BITS:
         whys.append(f"by {apart:.1g} at most, as another processor or another build of a library may")
     return whys
 
 
+def _other_program(case: Case) -> list[str]:
+    """Return what scored, if it is another program or other libraries; where that is not recorded, what trained."""
+    here = Provenance.here()
+    if case.night.made_by is not None:
+        return [*filter(None, [other_program(case.night.made_by, here)])]
+    manifest = case.champion.version.manifest
+    trained = {"kstock-batch": manifest["program"], **manifest["libraries"]}
+    versions = {"kstock-batch": here.program, **here.libraries}
+    return [UNKNOWN] + [
+        f"{name} {versions.get(name, 'absent')} here, {version} when the model was made"
+        for name, version in trained.items()
+        if name not in ONLY_TRAINS and versions.get(name) != version
+    ]
+
+
 def of_records(night: PublishedNight) -> list[Finding]:
-    """Return what the records of the night contradict: its run, and the other place that holds its predictions."""
+    """Return what the records of the night contradict: its run, the file it is in, and the other place that has it."""
     found = []
-    if night.run_began_at is None:
+    if night.run is None:
         told = f"the ledger of runs knows no run {night.origin.run_id}, which the rows name"
         found.append(Finding("predictions", told, "restore the store that scored them, or score the session again"))
+    if night.damage:
+        told = f"the published file is damaged: {night.damage}"
+        found.append(Finding("predictions", told, "`kstock-batch score` publishes it anew"))
     against = night.against_store()
     if against is not None and not against.is_identical:
         told = f"the store no longer says what it published in the same run: {against.told}"
+        if night.damage:
+            told = f"the store and the published file say otherwise of the same run: {against.told}"
         found.append(Finding("predictions", told, _score_again(night)))
     return found
 

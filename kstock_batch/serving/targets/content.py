@@ -34,6 +34,7 @@ class Content:
 
     Attributes
     ----------
+    run_id : the run that published it
     columns : of each relation, in order
     sessions : each predicted session's digest
     layout : digest of the columns and views
@@ -41,6 +42,7 @@ class Content:
     """
 
     con: duckdb.DuckDBPyConnection
+    run_id: str
     columns: Mapping[str, Columns]
     sessions: Mapping[date, str]
     layout: str
@@ -98,13 +100,14 @@ def _content(con: duckdb.DuckDBPyConnection, published: Path) -> Content:
     try:
         con.execute(f"ATTACH {quoted_text(published)} AS published (READ_ONLY)")
         con.execute("USE published")
+        run_id: str = con.execute("SELECT run_id FROM publication").fetchall()[0][0]
         columns = {relation: _columns(con, relation) for relation in KEYS}
         sessions = dict(Query.load("targets/session_digest").frame(con).iter_rows())
         facts = Query.load("targets/fact_digest").frame(con).rows()
     except duckdb.Error as error:
         raise unreadable(published, error) from error
     layout = _digest([LAYOUT, columns, [portable_view(view) for view in VIEWS]])
-    return Content(con, columns, sessions, layout=layout, digest=_digest([layout, [*sessions.items()], facts]))
+    return Content(con, run_id, columns, sessions, layout=layout, digest=_digest([layout, [*sessions.items()], facts]))
 
 
 def _digest(told: object) -> str:
