@@ -318,7 +318,7 @@ def test_a_target_that_failed_fails_the_check_until_it_holds_what_is_published(w
     sentences = failed(well, "target_failed")
     (run_id,) = asked_json(well, "sql", "SELECT run_id FROM publication")[0].values()
     assert sentences.startswith(f"fail: the target sqlite holds nothing, but {run_id} is published: ")
-    assert f"{in_the_way.parent} cannot be written: " in sentences
+    assert f": {in_the_way.parent} is a folder" in sentences
     assert [alert["name"] for alert in asked_json(well, "status")["alerts"]] == ["target_failed"]
     in_the_way.rmdir()
     in_the_way.parent.rmdir()
@@ -427,7 +427,7 @@ def test_status_tells_the_alerts_and_always_answers(well):
 
 def test_status_prints_no_fact_that_is_absent_and_names_the_prices_that_features_are_made_of(well):
     facts = asked_json(well, "status")
-    assert {name for name, value in facts.items() if value is None} == {"problem", "degraded_why"}
+    assert {name for name, value in facts.items() if value is None} == {"problem", "degraded_why", "rolled_back_from"}
     shown = done(well, "status").stdout
     assert "None" not in shown
     assert "problem" not in shown
