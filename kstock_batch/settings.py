@@ -11,7 +11,9 @@ from kstock_batch.errors import ConfigError
 
 FILE_NAME = "kstock.toml"
 TARGETS = ("parquet", "sqlite", "postgres")
-SECRETS = ("postgres_uri",)  # KSTOCK_* variables that are no settings: what is one gets printed and logged
+SOURCES = ("krx", "pykrx", "fdr", "marcap", "dart", "fred", "yahoo", "bot")
+# KSTOCK_* variables that are no settings: what is one gets printed and logged.
+SECRETS = ("postgres_uri", "krx_key", "dart_key")
 
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 
@@ -42,6 +44,9 @@ class Settings:
     include_preferred : score preferred shares too
     price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
         with the corporate actions they show
+    sources : live sources in the order they are asked: of two that offer a dataset the first that has it is stored
+    *_url : where each live source is found; another address serves a mirror or a test
+    bot_database : the bot's own SQLite file, a source of investor flows and short balances; "" = none
     targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
         variable KSTOCK_POSTGRES_URI
     """
@@ -67,6 +72,16 @@ class Settings:
     seed: int = 20260101
     include_preferred: bool = False
     price_basis: str = "adjusted"
+    sources: tuple[str, ...] = SOURCES
+    krx_url: str = "https://data-dbg.krx.co.kr/svc/apis"
+    pykrx_url: str = "https://data.krx.co.kr"
+    kind_url: str = "https://kind.krx.co.kr"
+    fdr_url: str = "https://raw.githubusercontent.com/FinanceData/fdr_krx_data_cache"
+    marcap_url: str = "https://raw.githubusercontent.com/FinanceData/marcap"
+    dart_url: str = "https://opendart.fss.or.kr/api"
+    fred_url: str = "https://fred.stlouisfed.org/graph/fredgraph.csv"
+    yahoo_url: str = "https://query2.finance.yahoo.com/v8/finance/chart"
+    bot_database: str = ""
     targets: tuple[str, ...] = ()
 
     @classmethod
@@ -121,6 +136,7 @@ class Settings:
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
+            "sources": (set(self.sources) <= set(SOURCES), f"any of {', '.join(SOURCES)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }
         for key, (holds, wanted) in rules.items():

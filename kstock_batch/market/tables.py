@@ -139,7 +139,7 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "raw_valuation",
-            {"ticker": "text", "session": "date", "per": "number", "pbr": "number"},
+            {"ticker": "text", "session": "date", "per": "number", "pbr": "number", "eps": "number", "bps": "number"},
             key=("ticker", "session"),
             required=("ticker", "session"),
             rules=(_TICKER,),
@@ -160,6 +160,23 @@ TABLES: dict[str, Table] = {
             rules=(_TICKER, Rule("holding_is_no_percentage", ~_C("foreign_holding_pct").is_between(0, 100))),
             day="session",
             on_session=True,
+        ),
+        Table(
+            "raw_short_balance",
+            {"ticker": "text", "session": "date", "short_balance": "count", "short_balance_pct": "number"},
+            key=("ticker", "session"),
+            required=("ticker", "session", "short_balance"),
+            rules=(_TICKER, Rule("short_balance_is_negative", _C("short_balance") < 0)),
+            day="session",
+            on_session=True,
+        ),
+        Table(
+            "raw_designation",
+            {"ticker": "text", "kind": "text", "designated_on": "date", "reason": "text"},
+            key=("ticker", "kind", "designated_on"),
+            required=("ticker", "kind", "designated_on"),
+            rules=(_TICKER,),
+            day="designated_on",
         ),
         Table(
             "raw_market_flow",
