@@ -46,6 +46,7 @@ class Settings:
         with the corporate actions they show
     sources : live sources in the order they are asked: of two that offer a dataset the first that has it is stored
     *_url : where each live source is found; another address serves a mirror or a test
+    calls_a_night : requests of all sources together after which a night asks for nothing more that can wait
     bot_database : the bot's own SQLite file, a source of investor flows and short balances; "" = none
     targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
         variable KSTOCK_POSTGRES_URI
@@ -81,6 +82,7 @@ class Settings:
     dart_url: str = "https://opendart.fss.or.kr/api"
     fred_url: str = "https://fred.stlouisfed.org/graph/fredgraph.csv"
     yahoo_url: str = "https://query2.finance.yahoo.com/v8/finance/chart"
+    calls_a_night: int = 200
     bot_database: str = ""
     targets: tuple[str, ...] = ()
 
@@ -136,6 +138,7 @@ class Settings:
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
+            "calls_a_night": (self.calls_a_night >= 1, "1 or more"),
             "sources": (set(self.sources) <= set(SOURCES), f"any of {', '.join(SOURCES)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }

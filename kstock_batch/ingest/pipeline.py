@@ -29,11 +29,22 @@ CALENDAR_START = date(2010, 1, 1)
 CALENDAR_AHEAD = timedelta(days=200)
 
 Advance = Callable[[str], None]
+Choose = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Rows on their way into a table: who tells them, and where they were found, as a person would say it."""
+
+    table: Table
+    source: str
+    where: str
+    rows: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class Upserted:
-    """What became of one file's rows in one table."""
+    """What became of one file's rows, or of one answer's, in one table."""
 
     table: str
     file: str
@@ -82,25 +93,44 @@ def ingest_files(
         for dataset, path in found:
             advance(f"{path.name} → {dataset.table.name}")
             with run.stage(f"ingest {dataset.table.name} from {path.name}") as stage:
-                rows = dataset.read(path)
-                good, bad = judge(rows, rules_for(dataset.table, sessions=sessions, now=now, today=seoul_date(now)))
-                _refuse_if_too_many(bad, rows.height, path, dataset.table, settings)
-                _quarantine(con, bad, dataset, run)
-                delta, restated = _upsert(con, dataset.table, good, run, retroactive=retroactive)
-                reasons = dict(Counter(bad["rule"].to_list()))
-                counts = (rows.height, delta.n_new, delta.n_changed, bad.height)
-                done.append(Upserted(dataset.table.name, path.name, *counts, reasons, tuple(restated)))
-                stage.n_rows = rows.height
+                arrival = Arrival(dataset.table, dataset.constants["source"], str(path), dataset.read(path))
+                stage.n_rows = arrival.rows.height
+                done.append(
+                    take_in(con, arrival, settings=settings, run=run, sessions=sessions, retroactive=retroactive)
+                )
     return done
+
+
+def take_in(
+    con: duckdb.DuckDBPyConnection,
+    arrival: Arrival,
+    *,
+    settings: Settings,
+    run: Run,
+    sessions: list[date],
+    retroactive: bool = False,
+    choose: Choose = lambda good: good,
+) -> Upserted:
+    """Judge the rows by the contract of their table, set aside what breaks it, and upsert what is chosen of the rest.
+
+    In a transaction of the caller's, whom RowsRefused tells to roll it back.
+    """
+    table, rows, now = arrival.table, arrival.rows, run.started_at
+    good, bad = judge(rows, rules_for(table, sessions=sessions, now=now, today=seoul_date(now)))
+    _refuse_if_too_many(bad, arrival, settings)
+    _quarantine(con, bad, arrival, run)
+    delta, restated = _upsert(con, table, choose(good), run, retroactive=retroactive)
+    reasons, counts = dict(Counter(bad["rule"].to_list())), (rows.height, delta.n_new, delta.n_changed, bad.height)
+    return Upserted(table.name, Path(arrival.where).name, *counts, reasons, tuple(restated))
 
 
 def require_one_kind(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     """Raise if real and invented prices would meet in one store."""
     # Stages are written in the transaction of their rows, so unlike a run's status they survive a kill truly.
     other = con.execute(
-        "SELECT r.command, r.started_at FROM run AS r JOIN run_stage AS s ON s.run_id = r.run_id"
-        " WHERE s.stage LIKE 'ingest raw%' AND (r.command = $inventing) <> ($command = $inventing)"
-        " ORDER BY r.started_at LIMIT 1",
+        "SELECT r.command, r.started_at FROM run AS r JOIN (SELECT run_id FROM run_stage WHERE stage LIKE 'ingest raw%'"
+        "  UNION SELECT run_id FROM ingest_batch WHERE n_rows > 0) AS s ON s.run_id = r.run_id"
+        " WHERE (r.command = $inventing) <> ($command = $inventing) ORDER BY r.started_at LIMIT 1",
         {"inventing": INVENTING, "command": run.command},
     ).fetchall()
     if other:
@@ -136,24 +166,25 @@ def judge(rows: pl.DataFrame, rules: tuple[Rule, ...]) -> tuple[pl.DataFrame, pl
     return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
 
 
-def _refuse_if_too_many(bad: pl.DataFrame, n_read: int, path: Path, table: Table, settings: Settings) -> None:
+def _refuse_if_too_many(bad: pl.DataFrame, arrival: Arrival, settings: Settings) -> None:
+    n_read = arrival.rows.height
     if bad.height <= settings.max_rejected_share * n_read:
         return
     rule, n = Counter(bad["rule"].to_list()).most_common(1)[0]
     first = bad.filter(pl.col("rule") == rule).drop("rule").row(0, named=True)
     shown = {key: str(value) if isinstance(value, date) else value for key, value in first.items() if value is not None}
     raise RowsRefused(
-        f"{path}: {bad.height:,} of {n_read:,} rows break a rule of {table.name},"
+        f"{arrival.where}: {bad.height:,} of {n_read:,} rows break a rule of {arrival.table.name},"
         f" most often {rule} ({n:,}), e.g. {shown}",
         fix=f"mend the source; up to {settings.max_rejected_share:.2%} of a file may be set aside (max_rejected_share)",
     )
 
 
-def _quarantine(con: duckdb.DuckDBPyConnection, bad: pl.DataFrame, dataset: Dataset, run: Run) -> None:
+def _quarantine(con: duckdb.DuckDBPyConnection, bad: pl.DataFrame, arrival: Arrival, run: Run) -> None:
     """Keep the rejected rows; one that is rejected again is kept once, under the last run."""
     if bad.is_empty():
         return
-    about = {"table": dataset.table.name, "source": dataset.constants["source"]}
+    about = {"table": arrival.table.name, "source": arrival.source}
     con.execute("CREATE OR REPLACE TEMP TABLE rejected AS SELECT b.rule, to_json(b)::VARCHAR AS row_json FROM bad AS b")
     con.execute(
         "DELETE FROM quarantine WHERE table_name = $table AND source = $source"

@@ -1,7 +1,7 @@
 """The datasets a night is made of: which raw table each fills and when a session's rows are final."""
 
 from dataclasses import dataclass
-from datetime import time
+from datetime import time, timedelta
 
 from kstock_batch.market.tables import TABLES, Table
 
@@ -18,6 +18,8 @@ class LiveDataset:
     plus_sessions : how many sessions after its own day a row is final
     is_whole_market : a day has a row for nearly every stock of both markets, so that half a market can be told
     is_needed : no night is complete without it
+    is_open_ended : it has days of its own that are no sessions, or repeats itself: one question covers all that is due
+    overlap : how far such a question reaches back before the first day that is due
     """
 
     name: str
@@ -26,7 +28,12 @@ class LiveDataset:
     plus_sessions: int = 0
     is_whole_market: bool = False
     is_needed: bool = False
+    is_open_ended: bool = False
+    overlap: timedelta = timedelta()
 
+
+# FRED tells the won's rate of a week on the Monday after it; a filing may be received after the night has asked.
+_A_WEEK_LATE, _OVER_A_WEEKEND = timedelta(days=10), timedelta(days=4)
 
 # Prices are final a quarter of an hour after the close, investor flows from 18:10, short balances two sessions later.
 DATASETS: dict[str, LiveDataset] = {
@@ -40,7 +47,7 @@ DATASETS: dict[str, LiveDataset] = {
         LiveDataset("flow", TABLES["raw_flow"], time(18, 10), is_whole_market=True),
         LiveDataset("market_flow", TABLES["raw_market_flow"], time(18, 10)),
         LiveDataset("short_balance", TABLES["raw_short_balance"], time(18, 10), plus_sessions=2),
-        LiveDataset("macro", TABLES["raw_macro"], time(7, 0)),
-        LiveDataset("financial", TABLES["raw_financial"], time(18, 10)),
+        LiveDataset("macro", TABLES["raw_macro"], time(7, 0), is_open_ended=True, overlap=_A_WEEK_LATE),
+        LiveDataset("financial", TABLES["raw_financial"], time(18, 10), is_open_ended=True, overlap=_OVER_A_WEEKEND),
     )
 }
