@@ -39,7 +39,7 @@ from requests.exceptions import (
     TooManyRedirects,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from kstock_batch.errors import ConfigError, CredentialRefused, SourceUnreachable
 from kstock_batch.ingest.web.addresses import is_secret, moved, shown
@@ -162,7 +162,7 @@ class _PoliteAdapter(HTTPAdapter):
                 _read_whole(response, limits.answer_s)
             except SSLError as error:  # no second attempt makes a certificate valid
                 raise _unreachable(self._source, str(request.url), f"its certificate: {_told(error, before)}") from None
-            except Timeout:
+            except (Timeout, ReadTimeoutError):
                 raise _TryAgain(f"nothing came within {limits.timeout_s:g} s") from None
             except _BREAKS as error:
                 raise _TryAgain(_told(error, before)) from None
