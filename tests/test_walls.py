@@ -6,6 +6,7 @@ import io
 
 import pytest
 import requests
+
 from fake_exchange.server import (
     BLOCK_PAGE,
     BLOCK_PAGE_403,
@@ -21,7 +22,6 @@ from fake_exchange.server import (
     Reply,
     Request,
 )
-
 from kstock_batch.ingest.web.walls import charset_of, wall_in, wanted_kind
 
 DATA = "https://data.krx.co.kr/comm/bldAttendant/getJsonData.cmd"
