@@ -45,12 +45,7 @@ def demo(
     _report_ingest(upserted, folder, seconds, as_json)
 
 
-@click.group()
-def ingest() -> None:
-    """Bring source data into the store."""
-
-
-@ingest.command("files")
+@click.command("files")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML that maps files and columns to raw tables.")
 @click.option("--retroactive", is_flag=True, help="Changed values count from the beginning: what is stored was wrong.")

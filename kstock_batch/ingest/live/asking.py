@@ -53,7 +53,7 @@ class Asker:
     def __init__(self, sources: Sequence[Source], reach: Reach | None = None) -> None:
         self.sources = tuple(sources)
         self.reach = reach
-        self.shut: dict[tuple[str, str], KStockError] = {}
+        self._shut: dict[tuple[str, str], KStockError] = {}
         self._strikes: Counter[tuple[str, str]] = Counter()
         self._years: dict[tuple[str, str], tuple[int, pl.DataFrame]] = {}
 
@@ -66,22 +66,22 @@ class Asker:
         """Return the sources that have a dataset, in their order."""
         return [source for source in self.sources if dataset in source.offers]
 
-    def is_shut(self, source: Source, dataset: str) -> bool:
-        """Whether the source need not be asked for the dataset again."""
-        return (source.name, "") in self.shut or (source.name, dataset) in self.shut
+    def why_shut(self, source: Source, dataset: str) -> KStockError | None:
+        """Return why the source need not be asked for the dataset again, or None."""
+        return self._shut.get((source.name, "")) or self._shut.get((source.name, dataset))
 
     def ask(self, source: Source, dataset: str, start: date, end: date) -> Reply:
         """Return the rows from ``start`` through ``end``, or why there are none."""
         before = source.n_calls
-        if closed := self.shut.get((source.name, "")) or self.shut.get((source.name, dataset)):
+        if closed := self.why_shut(source, dataset):
             return Reply(None, closed.what, 0)
         try:
             rows = self._rows(source, dataset, start, end)
         except (SourceBlocked, BudgetSpent) as error:
-            self.shut[source.name, ""] = error
+            self._shut[source.name, ""] = error
             return Reply(None, error.what, source.n_calls - before)
         except CredentialRefused as error:  # a login that is refused again and again may be locked
-            self.shut[source.name, dataset] = error
+            self._shut[source.name, dataset] = error
             return self._failed(source, "", error, before)
         except SourceChanged as error:
             return self._failed(source, dataset, error, before, patience=CHANGED_THRICE)
@@ -104,5 +104,5 @@ class Asker:
     ) -> Reply:
         self._strikes[source.name, dataset] += 1
         if self._strikes[source.name, dataset] >= patience:
-            self.shut[source.name, dataset] = error
+            self._shut[source.name, dataset] = error
         return Reply(None, error.what, source.n_calls - before)

@@ -64,7 +64,7 @@ def other_source(asker: Asker, known: Known, dataset: LiveDataset, day: date, no
         return None
     others = (source for source in asker.offering(dataset.name) if source.name != done[0])
     other = next((source for source in others if source.offers[dataset.name] == "day"), None)
-    if other is None or asker.is_shut(other, dataset.name):
+    if other is None or asker.why_shut(other, dataset.name):
         return None
     asked = batches.get(other.name)
     return None if asked and seoul_date(asked[1]) >= seoul_date(now) else other

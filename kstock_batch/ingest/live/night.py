@@ -11,6 +11,7 @@ What is provisional is not asked for. What is done is not asked for again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 from kstock_batch.errors import ConfigError, DataNotReady
 from kstock_batch.ingest.live.asking import Asker
@@ -53,6 +54,40 @@ class Night:
     n_new: int = 0
     n_changed: int = 0
     n_calls: int = 0
+
+    @property
+    def summary(self) -> str:
+        """Return what came of the night, as a sentence."""
+        if self.is_closed:
+            return f"{self.as_of} was no session of the exchange: nothing was asked"
+        stored = f"{self.n_new:,} new rows, {self.n_changed:,} changed as-of {self.as_of} with {self.n_calls:,} calls"
+        disagreeing = sum(check.n_disagreeing for check in self.checks)
+        compared = f", {len(self.checks)} cross-checks: {disagreeing:,} rows disagree" if self.checks else ""
+        lacking = f", missing: {', '.join(self.missing)}" if self.missing else ""
+        rejected = sum(batch.n_rejected for batch in self.batches)
+        set_aside = f", {rejected:,} rejected (see table quarantine)" if rejected else ""
+        return f"{stored}{set_aside}{compared}{lacking}"
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know beside the table, a sentence each."""
+        told = [f"{name} is provisional until {at} in Seoul: not asked for" for name, at in self.provisional.items()]
+        told += [f"missing: {name} ({why})" for name, why in self.missing.items()]
+        told += [str(check) for check in self.checks if check.n_disagreeing]
+        if self.n_undone:
+            told.append(f"{self.n_undone:,} sessions of datasets of earlier nights are left for the next ones")
+        if self.gap:
+            first, last = self.gap
+            told.append(
+                f"the store has no prices from {first} to {last}:"
+                f" run `kstock-batch ingest backfill --from {first} --to {last}`"
+            )
+        return told
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        batches = [batch.row() for batch in self.batches]
+        checks = [{**vars(check), "is_disputed": check.is_disputed} for check in self.checks]
+        return {**vars(self), "batches": batches, "checks": checks}
 
     def require_complete(self) -> None:
         """Raise if the session lacks what no night is complete without."""
