@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, time, timedelta
 
 import polars as pl
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from factories import content, copy_root, done, run, sentence, store_rows
 from kstock_batch.cli import live
 from kstock_batch.errors import BudgetSpent, ConfigError, DataNotReady, SourceBlocked, SourceUnreachable
+from kstock_batch.ingest.live import gate
 from live_night import (
     DAYS,
     KOSDAQ,
@@ -223,8 +224,9 @@ def test_stocks_that_left_within_the_span_are_told_apart_from_those_that_stayed(
     assert left == [(TICKERS[5], DAYS[5], evening(DAYS[6], time(15, 45)))]
 
 
-def test_a_market_that_grew_over_the_years_is_no_half_one(root):
+def test_a_market_that_grew_over_the_years_is_no_half_one(root, monkeypatch):
     """The store knows today's listing, and ten years ago there were fewer."""
+    monkeypatch.setattr(gate, "NEAR", timedelta(days=20))
     krx = Told("krx", WHOLE)
     night(root, krx, day=DAYS[-1])
     fewer = lambda rows: rows.filter(~pl.col("ticker").is_in(KOSDAQ[:6]))  # noqa: E731
@@ -255,16 +257,16 @@ def test_the_command_tells_what_it_did_and_exits_with_3_while_prices_are_missing
     by_hand.append(Told("krx", WHOLE).on("price", DAYS[3], half_a_market))
     result = run(root, "ingest", "backfill", "--from", FIRST, "--to", LAST)
     assert result.exit_code == 3
-    assert result.stdout.startswith("19 sessions of datasets done of 2026-06-04 … 2026-06-18, 1 missing: ")
+    assert result.stdout.startswith("19 sessions of datasets done of 2026-06-04 … 2026-06-17, 1 missing: ")
     by_hand[0].heal()
     again = done(root, "ingest", "backfill", "--from", FIRST, "--to", LAST)
-    assert again.stdout.startswith("1 sessions of datasets done of 2026-06-04 … 2026-06-18, 19 were done before")
+    assert again.stdout.startswith("1 sessions of datasets done of 2026-06-04 … 2026-06-17, 19 were done before")
 
 
 def test_the_command_says_what_cannot_be_asked(root, by_hand):
     by_hand.append(Told("krx", WHOLE))
     late = run(root, "ingest", "backfill", "--from", LAST, "--to", FIRST)
-    assert (late.exit_code, "--from 2026-06-18 is after --to 2026-06-04" in sentence(late)) == (2, True)
+    assert (late.exit_code, "--from 2026-06-17 is after --to 2026-06-04" in sentence(late)) == (2, True)
     odd = run(root, "ingest", "backfill", "--from", FIRST, "--to", LAST, "--dataset", "prices")
     assert (odd.exit_code, "no dataset is called prices" in sentence(odd)) == (2, True)
 

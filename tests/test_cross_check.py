@@ -1,4 +1,4 @@
-"""The cross-check: who gives a second opinion, what counts as another value, who is believed, what a person must see."""
+"""The cross-check: who gives a second opinion, what counts as another value, who is believed, what a person sees."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def found(root, as_of):
 
 def test_what_one_source_told_in_the_evening_another_confirms_the_next_night(friday):
     first, second = two_nights(friday, None)
-    assert [(check.dataset, check.day, check.source) for check in first.checks] == []
+    assert [check.day for check in first.checks] == [FRIDAY]
     (check,) = [check for check in second.checks if check.day == MONDAY]
     assert (check.source, check.stored_by, check.n_common, check.n_disagreeing) == ("krx", "pykrx", N_STOCKS, 0)
     assert prices(friday) == [("pykrx", CLOSE, 1)]

@@ -7,7 +7,7 @@ from datetime import date, time, timedelta
 import polars as pl
 import pytest
 
-from factories import content, copy_root, store_rows
+from factories import content, copy_root, done, run, sentence, store_rows
 from kstock_batch.errors import (
     BudgetSpent,
     ConfigError,
@@ -487,9 +487,9 @@ def test_a_night_of_chosen_sources_is_complete_without_what_none_of_them_has(fri
     done.require_complete()
 
 
-def test_a_demo_takes_no_real_rows_and_a_live_store_no_invented_ones(friday):
-    from kstock_batch.ingest.demo import ingest_demo
-    from kstock_batch.settings import Settings
-
-    with pytest.raises(ConfigError, match="the store holds data of `ingest`"):
-        ingest_demo(Settings(root=friday), friday, at=evening(MONDAY), advance=lambda _: None)
+def test_a_demo_takes_no_real_rows_and_a_live_store_no_invented_ones(friday, tmp_path):
+    result = run(friday, "demo", "--tickers", 20, "--sessions", 120)
+    assert (result.exit_code, "the store holds data of `ingest` (2026-06-12)" in sentence(result)) == (2, True)
+    done(tmp_path / "demo", "demo", "--tickers", 20, "--sessions", 120)
+    with pytest.raises(ConfigError, match="the store holds data of `demo`"):
+        night(tmp_path / "demo", Told("krx", WHOLE))

@@ -106,7 +106,7 @@ def run_backfill(
     asker = Asker(ready(sources), Reach(start, end))
     known = Known.between(run.warehouse.con, start, end)
     work = _Work(run, asker, Intake(settings, run, sessions, known), Backfill(start, end), advance)
-    chosen = in_order(run, [name for name in datasets or DATASETS if asker.offering(name)])
+    chosen = in_order(run, [DATASETS[name] for name in datasets or DATASETS if asker.offering(name)])
     wanted = {dataset.name: final_sessions(dataset, start, end, sessions, run.started_at) for dataset in chosen}
     work.plan(chosen, wanted)
     with run.stage("ask for spans"):
@@ -149,7 +149,7 @@ class _Work:
                 if not dataset.is_open_ended and not self.intake.known.done_by(dataset.name, day):
                     daily[day].append(dataset)
         for day in sorted(daily):
-            for dataset in daily[day]:
+            for dataset in in_order(self.run, daily[day]):  # a new store has a listing after its first session
                 self._ask_in_order(dataset, [day], self.asker.offering(dataset.name))
 
     def _ask_in_order(

@@ -143,7 +143,7 @@ class _Evening:
         self.night = Night(day)
         self.first = self._first_session()
         self.intake = Intake(settings, run, sessions, Known.between(run.warehouse.con, self.first, day))
-        self.datasets = in_order(run, [name for name in DATASETS if asker.offering(name)])
+        self.datasets = in_order(run, [dataset for dataset in DATASETS.values() if asker.offering(dataset.name)])
         self.finals = {
             dataset.name: days
             for dataset in self.datasets
@@ -237,14 +237,14 @@ class _Evening:
         return (between[0], between[-1]) if between else None
 
 
-def in_order(run: Run, names: Sequence[str]) -> list[LiveDataset]:
+def in_order(run: Run, datasets: Sequence[LiveDataset]) -> list[LiveDataset]:
     """Return the datasets as a night asks for them: prices first, which confirm to the listing who has left.
 
     The gate tells the markets apart by the listing, so a store without one begins with it.
     """
     ((n_listed,),) = run.warehouse.con.execute("SELECT count(*) FROM raw_listing").fetchall()
-    chosen = [DATASETS[name] for name in DATASETS if name in names]
-    return chosen if n_listed else sorted(chosen, key=lambda dataset: dataset.name != "listing")
+    usual = list(DATASETS)
+    return sorted(datasets, key=lambda one: (bool(n_listed) or one.name != "listing", usual.index(one.name)))
 
 
 def _all_empty(known: Known, dataset: LiveDataset, day: date) -> bool:
