@@ -190,7 +190,7 @@ class _PoliteAdapter(HTTPAdapter):
             )
         if status in WORTH_RETRYING:
             wish_s = _wish(response.headers.get("Retry-After", ""), self._now())
-            if wish_s:
+            if wish_s > 0:
                 turn.postpone(wish_s)
             if wish_s > self._limits.wait_max_s:
                 raise _unreachable(self._source, url, f"it answers {status} and asks to come back in {wish_s:,.0f} s")
@@ -225,7 +225,7 @@ def _wish(retry_after: str, now: datetime) -> float:
         wish = float(retry_after) if re.fullmatch(r"\d+", retry_after.strip()) else _until(retry_after, now)
     except ValueError:
         return 0.0
-    return min(max(wish, 0.0), _LONGEST_WISH_S)
+    return min(wish, _LONGEST_WISH_S)
 
 
 def _until(http_date: str, now: datetime) -> float:
