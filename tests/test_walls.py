@@ -194,3 +194,17 @@ def test_what_is_wanted_is_told_by_the_accept_header_before_the_address():
 )
 def test_a_korean_body_is_read_in_the_charset_that_reads_it(body, content_type, charset):
     assert charset_of(body, content_type) == charset
+
+
+@pytest.mark.parametrize("piece", ["<", "<script>", "<!--", "<style", "접속 ", " ", "로그인", "ip", "<title>", "-->"])
+def test_a_page_made_to_be_slow_to_search_is_searched_in_one_pass(piece):
+    page = Reply.html("<" + piece * (190_000 // len(piece.encode())))
+    assert wall_in(answer(page, PAGE)) is None  # the square of its length would take minutes
+    assert not is_under_repair(answer(page, DATA))
+
+
+def test_what_is_opened_and_never_closed_hides_what_follows_unless_nothing_precedes():
+    table = "<table><td>" + "코스피" * 9 + "</td></table>"
+    assert wall_in(answer(Reply.html(f"{table}<script>접속이 차단되었습니다"))) is None
+    assert wall_in(answer(Reply.html(f"<script>1</script>{table}접속이 차단되었습니다"))) == "a block page"
+    assert wall_in(answer(Reply.html("<!-- <script> 접속이 차단되었습니다"))) == "a block page"

@@ -32,7 +32,8 @@ _WALLS = [(name, re.compile(words, re.IGNORECASE | re.DOTALL)) for name, words i
 _LOGIN_WALL = re.compile(_LOGIN, re.IGNORECASE)
 _REPAIR = re.compile(r"(시스템|서비스|서버|정기|사이트)\s*(정기\s*)?점검|under maintenance", re.IGNORECASE)
 # Many a sound page has «비정상적인 접근입니다» in a script, for a case that did not happen.
-_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_UNSEEN = re.compile(r"<(!--|/?script\b|/?style\b)|(-->)", re.IGNORECASE)
+_ENDS = {"!--": "-->", "script": "/script", "style": "/style"}
 _FEWEST_WORDS = 20  # characters: a page that shows fewer says what it says in its script
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_-]+)", re.IGNORECASE)
 _DATA = {"json": ("json",), "csv": ("csv",), "binary": ("octet-stream", "parquet", "zip")}
@@ -70,7 +71,8 @@ def is_under_repair(response: requests.Response) -> bool:
     """Return whether a page in place of data says that the source is closed for maintenance: an hour, not a day."""
     asked, body = response.request, response.content
     wanted = wanted_kind(str(asked.headers.get("Accept", "")), urlsplit(asked.url or "").path)
-    return wanted is not None and is_markup(body) and bool(_REPAIR.search(_words_of(body)))
+    is_short_page = is_markup(body) and len(body) <= LONGEST
+    return wanted is not None and is_short_page and _REPAIR.search(_words_of(body)) is not None
 
 
 def wanted_kind(accept: str, path: str) -> str | None:
@@ -126,5 +128,18 @@ def _wall_by_words(body: bytes, *, asks_login: bool) -> str | None:
 def _words_of(body: bytes) -> str:
     """Return a page without its scripts and comments; all of it if hardly anything else is there."""
     text = body.decode(charset_of(body))
-    seen = _UNSEEN.sub(" ", text)
-    return seen if len(re.sub(r"<[^>]*>|\s", "", seen)) >= _FEWEST_WORDS else text
+    seen = _seen(text)
+    return seen if len(re.sub(r"<[^<>]*>|\s", "", seen)) >= _FEWEST_WORDS else text
+
+
+def _seen(text: str) -> str:
+    """Return what is in no script, style or comment; in one pass, whatever is opened and never closed."""
+    kept, at, until = [], 0, None
+    for mark in _UNSEEN.finditer(text):
+        word = (mark[1] or mark[2]).lower()
+        if until is None and word in _ENDS:
+            kept.append(text[at : mark.start()])
+            until = _ENDS[word]
+        elif word == until:
+            at, until = mark.end(), None
+    return "".join(kept) + ("" if until else text[at:])
