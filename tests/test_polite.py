@@ -174,7 +174,7 @@ def test_the_cause_is_its_own_and_not_what_the_caller_was_handling(session):
 
 
 def test_a_body_that_drips_is_no_answer(make, exchange):
-    exchange.fail("/rows.json", changed(drip_s=0.02))
+    exchange.fail("/rows.json", changed(body=b"[" + b" " * 100_000 + b"]", drip_s=0.02))  # for half an hour
     with pytest.raises(SourceUnreachable, match=r"the answer was not complete within 0\.1 s, 2 times"):
         make(answer_s=0.1, attempts=2).get(f"{exchange.url}/rows.json")
     assert len(exchange.calls) == 2
@@ -303,6 +303,30 @@ def test_a_page_where_json_was_asked_for_is_a_wall_and_elsewhere_an_answer(make,
     assert make().get(f"{exchange.url}/page.do").text == "<table><tr><td>코스피</td></tr></table>"
     with pytest.raises(SourceBlocked, match="a page where json was asked for came from"):
         make().get(f"{exchange.url}/page.do", headers={"Accept": "application/json"})
+
+
+def test_maintenance_shuts_nothing_and_is_not_tried_again(session, exchange):
+    exchange.fail("/rows.json", replaced(Reply.html("<html><body>서비스 점검 중입니다</body></html>")), times=1)
+    with pytest.raises(SourceUnreachable, match="it says that it is closed for maintenance"):
+        session.get(f"{exchange.url}/rows.json")
+    assert session.get(f"{exchange.url}/rows.json").json() == ROWS
+    assert len(exchange.calls) == 2
+
+
+def test_an_answer_without_end_is_not_kept_nor_asked_for_again(session, exchange, monkeypatch):
+    monkeypatch.setattr("kstock_batch.ingest.web.polite._LARGEST", 100)
+    with pytest.raises(SourceUnreachable, match="an answer of over 100 bytes"):
+        session.get(f"{exchange.url}/rows.json")
+    assert len(exchange.calls) == 1
+
+
+def test_a_ring_of_redirects_ends(make, exchange):
+    exchange.serve("/ring", Reply(b"", 302, headers={"Location": "/ring"}))
+    with pytest.raises(BudgetSpent):
+        make(calls_a_day=9).get(f"{exchange.url}/ring")
+    with pytest.raises(SourceUnreachable, match="it sends from one address to another without end"):
+        make("fdr").get(f"{exchange.url}/ring")
+    assert len(exchange.calls) == 9 + 31
 
 
 def test_a_prepared_request_does_not_go_around_a_block(session, exchange):
@@ -477,6 +501,7 @@ def test_requests_of_a_library_go_through_the_session(make, exchange):
     with detour(session):
         assert requests.get("http://data.krx.co.kr/rows.json", headers={"Referer": "x"}, timeout=3).json() == ROWS
         with requests.Session() as library:
+            library.headers["Referer"] = "y"
             library.post("https://data.krx.co.kr/login", data={"mbrId": "me"})
             assert library.cookies["JSESSIONID"] == "abc"
             assert library.get("https://data.krx.co.kr/rows.json").json() == ROWS
@@ -485,6 +510,7 @@ def test_requests_of_a_library_go_through_the_session(make, exchange):
     assert session.n_calls == len(exchange.calls) == 3
     assert exchange.calls[0].headers["referer"] == "x"
     assert exchange.calls[1].form == {"mbrId": "me"}
+    assert exchange.calls[1].headers["referer"] == "y"
 
 
 def test_what_pandas_reads_by_its_address_goes_through_the_session(make, exchange):

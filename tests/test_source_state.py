@@ -76,7 +76,7 @@ def test_a_block_holds_for_24_hours_and_says_since_when_why_and_what_to_do(state
     assert str(caught.value) == (
         "krx has shut us out: a block page came from https://krx/, at 2026-11-25 09:31 UTC."
         " It is not asked until 2026-11-26 09:31 UTC (18:31 in Seoul)\n"
-        "  fix: see in a browser whether it answers a person; if it does, `kstock-batch doctor --forgive krx` ends the"
+        "  fix: see in a browser whether it answers a person; if it does, `kstock-batch ingest forgive krx` ends the"
         " block before that"
     )
     clock.at += timedelta(minutes=1)
@@ -207,7 +207,7 @@ def test_a_calls_file_that_cannot_be_read_is_named_and_its_day_counts_as_used_up
     with pytest.raises(BudgetSpent) as caught:
         ask(state, clock)
     assert f"{path} cannot be read, so today's 3 calls of krx count as used up" in str(caught.value)
-    assert "`kstock-batch doctor --forgive krx`" in str(caught.value)
+    assert "`kstock-batch ingest forgive krx`" in str(caught.value)
     assert state.calls_today("krx", clock.at) is None
     clock.at = MIDNIGHT
     ask(state, clock)
