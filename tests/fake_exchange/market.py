@@ -163,8 +163,8 @@ def _prices(sessions: Sequence[date], listing: pl.DataFrame, rng: np.random.Gene
         is_split, is_new = (codes == SPLIT) & (n == SPLIT_AT), (codes == NEW) & (n == NEW_AT)
         base = np.where(is_split, round_down(close / SPLIT_BY), close)
         shares = np.where(is_split, shares * SPLIT_BY, shares)
-        halted = ((codes == HALTED) & (HALT_AT <= n) & (n < HALT_AT + HALT_LASTS)) | (
-            (codes == SPLIT) & (SPLIT_AT - HALT_LASTS <= n) & (n < SPLIT_AT)
+        halted = ((codes == HALTED) & (n >= HALT_AT) & (n < HALT_AT + HALT_LASTS)) | (
+            (codes == SPLIT) & (n >= SPLIT_AT - HALT_LASTS) & (n < SPLIT_AT)
         )
         low_limit, high_limit = daily_limits(base, np.full(len(base), LIMIT))
         low_limit = np.where(is_new, base * FIRST_DAY_LIMITS[0] / 100, low_limit)
