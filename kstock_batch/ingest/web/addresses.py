@@ -5,10 +5,8 @@ from collections.abc import Mapping
 
 from kstock_batch.redaction import MASK, redacted
 
-_SECRET = re.compile(
-    r"(?P<name>[?&;][\w.-]*(?:key|token|secret|passwd|password|pwd|auth|session)[\w.-]*|[?&;](?:pw|di|sid))=[^&;#\s'\"]*",
-    re.IGNORECASE,
-)
+_SECRET_NAME = r"[\w.-]*(?:key|token|secret|passw|pwd|auth|session)[\w.-]*|pw|di|sid"
+_SECRET = re.compile(rf"(?P<name>[?&;](?:{_SECRET_NAME}))=[^&;#\s'\"]*", re.IGNORECASE)
 _LOGIN = re.compile(r"://[^/?#@\s]*@")
 
 
@@ -27,6 +25,11 @@ def moved(url: str, places: Mapping[str, str]) -> str:
 def shown(url: str) -> str:
     """Return an address, or a text with addresses in it, without keys, passwords and logins."""
     return redacted(_SECRET.sub(rf"\g<name>={MASK}", _LOGIN.sub(f"://{MASK}@", url)))
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a field of a query or form by that name holds what nobody may read."""
+    return re.fullmatch(_SECRET_NAME, name, re.IGNORECASE) is not None
 
 
 def _rest(url: str, place: str) -> str | None:

@@ -14,13 +14,16 @@ It raises our errors: SourceUnreachable, SourceBlocked, CredentialRefused (401 o
 answer, 404 and 400 included, is returned as it came, read to its end, with ``encoding`` set to the one that reads it.
 """
 
+import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -36,13 +39,14 @@ from requests.exceptions import (
     TooManyRedirects,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from kstock_batch.errors import ConfigError, CredentialRefused, SourceUnreachable
-from kstock_batch.ingest.web.addresses import moved, shown
+from kstock_batch.ingest.web.addresses import is_secret, moved, shown
 from kstock_batch.ingest.web.limits import Limits
 from kstock_batch.ingest.web.state import SourceState, Turn, utc_now
 from kstock_batch.ingest.web.walls import charset_of, wall_in
+from kstock_batch.redaction import MASK, SHORTEST
 
 WORTH_RETRYING = frozenset({429, 500, 502, 503, 504})
 _BREAKS = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError, HTTPError, OSError)
@@ -74,6 +78,7 @@ class PoliteSession(requests.Session):
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         super().__init__()
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # its debug lines hold addresses with keys
         self.source = source
         self.redirect = dict(redirect)
         self._adapter = _PoliteAdapter(source, state, limits, sleep=sleep, now=now)
@@ -88,12 +93,14 @@ class PoliteSession(requests.Session):
     def request(self, method: str, url: str, **more: Any) -> requests.Response:  # type: ignore[override]  # passed on
         """Send a request, or raise one of our errors; no secret is in its text."""
         try:
-            return super().request(method, moved(url, self.redirect), **more)
+            response = super().request(method, moved(url, self.redirect), **more)
         except (InvalidURL, InvalidSchema, MissingSchema):
             fix = "write the source's …_url in kstock.toml like https://host/path"
             raise ConfigError(f"{shown(url)!r} of {self.source} is no address", fix=fix) from None
         except TooManyRedirects:
             raise _unreachable(self.source, url, "it sends from one address to another without end") from None
+        response.url = shown(str(response.url))  # which raise_for_status would quote, keys and all
+        return response
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where an answer sends us, which is moved like any address."""
@@ -147,18 +154,18 @@ class _PoliteAdapter(HTTPAdapter):
             raise _unreachable(self._source, str(request.url), f"{failed}{times}") from None
 
     def _send_once(self, request: requests.PreparedRequest, ways: Mapping[str, Any]) -> requests.Response:
-        limits = self._limits
+        limits, before = self._limits, sys.exception()
         with self._state.turn(self._source, limits, now=self._now, sleep=self._sleep) as turn:
             self.n_calls += 1
             try:
                 response = super().send(request, stream=True, timeout=limits.timeout_s, **ways)
                 _read_whole(response, limits.answer_s)
             except SSLError as error:  # no second attempt makes a certificate valid
-                raise _unreachable(self._source, str(request.url), f"its certificate: {_told(error)}") from None
-            except Timeout:
+                raise _unreachable(self._source, str(request.url), f"its certificate: {_told(error, before)}") from None
+            except (Timeout, ReadTimeoutError):
                 raise _TryAgain(f"nothing came within {limits.timeout_s:g} s") from None
             except _BREAKS as error:
-                raise _TryAgain(_told(error)) from None
+                raise _TryAgain(_told(error, before)) from None
             self._judge(response, turn)
             return response
 
@@ -214,12 +221,28 @@ def _until(http_date: str, now: datetime) -> float:
 
 
 def _start_of(response: requests.Response) -> str:
-    return shown(" ".join(response.text[:200].split()))
+    """Return how an answer begins, in one line, without the keys that were sent: some answers repeat them."""
+    told = " ".join(response.text[:500].split())[:200]
+    for secret in _secrets_of(response.request):
+        told = told.replace(secret, MASK)
+    return shown(told)
 
 
-def _told(error: BaseException) -> str:
-    """Return the innermost cause in the system's own words: the outer ones repeat the address, keys and all."""
-    while error.__context__ is not None:
+def _secrets_of(request: requests.PreparedRequest) -> list[str]:
+    """Return what a request's headers, address and form hold that may be a key, the longest first."""
+    headers = [str(value) for name, value in request.headers.items() if _SECRET_HEADER.search(name)]
+    form = request.body.decode("utf-8", "replace") if isinstance(request.body, bytes) else str(request.body or "")
+    given = parse_qsl(urlsplit(str(request.url)).query) + parse_qsl(form)
+    found = headers + [value for name, value in given if is_secret(name)]
+    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _told(error: BaseException, before: BaseException | None) -> str:
+    """Return the innermost cause in the system's own words: the outer ones repeat the address, keys and all.
+
+    ``before`` is what the caller was already handling: no cause of this one.
+    """
+    while error.__context__ is not None and error.__context__ is not before:
         error = error.__context__
     return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 

@@ -43,12 +43,16 @@ class SourceState:
 
     def block(self, source: str, now: datetime) -> Block | None:
         """Return the block that holds at ``now``, if any. Reads only, and waits for nobody."""
-        block = read_block(self._path(source, "block.json"), now)
+        path = self._path(source, "block.json")
+        with folder_faults_are_named(path):
+            block = read_block(path, now)
         return block if block and now < block.until else None
 
     def calls_today(self, source: str, now: datetime) -> int | None:
         """Return how many requests were sent today, in Seoul; None if the file that counts them cannot be read."""
-        calls = read_calls(self._path(source, "calls.json"), now)
+        path = self._path(source, "calls.json")
+        with folder_faults_are_named(path):
+            calls = read_calls(path, now)
         return None if calls.is_lost else calls.on(seoul_date(now))
 
     def forgive(self, source: str) -> bool:
@@ -56,8 +60,8 @@ class SourceState:
 
         What the source wished (Retry-After) and a calls file that cannot be read go too; what was counted stays.
         """
-        with self._lock(source, patience_s=10.0):
-            block, path = self._path(source, "block.json"), self._path(source, "calls.json")
+        block, path = self._path(source, "block.json"), self._path(source, "calls.json")
+        with self._lock(source, patience_s=10.0), folder_faults_are_named(block):
             calls = read_calls(path, datetime.min)
             ended = block.exists() or calls.is_lost or calls.not_before is not None
             block.unlink(missing_ok=True)
@@ -128,7 +132,7 @@ class Turn:
             return
         if block.until <= now:
             return self.block_path.unlink()
-        if block.since == now:  # the clock was set back: what it began anew must not begin anew each time
+        if block.since == now:  # begun anew, because the clock was set back: written, or it would begin anew each time
             write_block(self.block_path, block.why, now)
         raise blocked(self.source, block)
 

@@ -13,8 +13,8 @@ LONGEST = 200_000  # bytes: such pages are short, and a whole list of companies 
 _LONGEST_TEXT = 2_000  # a message in JSON or plain text
 
 _BLOCKS = {
-    "a block page": r"(접속|접근|이용|ip\b.{0,20}|아이피.{0,10})[이가은는을를]?\s*(일시적으로\s*)?"
-    r"(차단|제한)\s*(되었|됐|하였|했|됩)"
+    "a block page": r"(접속|접근|ip.{0,20}|아이피.{0,10})[이가은는을를]?\s*(일시적으로\s*)?(차단|제한)\s*(되었|됐|하였|했|됩)"
+    r"|이용이?\s*(일시적으로\s*)?(차단|제한)\s*(되었|됐)"
     r"|비정상적인\s*(접근|접속|요청)|과도한\s*(접속|요청|트래픽)"
     r"|you have been blocked|your ip (address )?(has been|is) blocked",
     "a firewall's page": r"web firewall security polic|웹\s?방화벽|request rejected|the requested url was rejected"
