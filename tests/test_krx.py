@@ -147,6 +147,15 @@ def test_index_closes_become_series_and_one_that_was_not_computed_does_not(krx, 
     ]
 
 
+def test_a_series_of_dashes_is_no_row(exchange, krx, market):
+    exchange.fail(
+        "/idx/kospi_dd_trd",
+        rewritten(lambda row: row | {"CLSPRC_IDX": "-"} if row["IDX_NM"] == "코스피 200" else row),
+    )
+    told = krx().fetch("macro", market.sessions[12], market.sessions[12])
+    assert told["series"].to_list() == ["KOSDAQ", "KOSPI"]
+
+
 @pytest.mark.parametrize("dataset", sorted(Krx.offers))
 def test_a_closed_day_and_one_not_published_yet_have_no_rows(exchange, krx, market, dataset):
     serve_krx(exchange, market, published=market.sessions[-2])

@@ -1,4 +1,4 @@
-"""KRX's data site through the real pykrx, unchanged, against a fake site: rows, guards, silence and the number of calls."""
+"""KRX's data site through the real pykrx, unchanged, against a fake site: rows, guards, silence, number of calls."""
 
 from __future__ import annotations
 
