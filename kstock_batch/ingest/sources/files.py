@@ -18,7 +18,7 @@ from kstock_batch.market.tables import TABLES, UNKNOWN_SINCE, ColumnType, Table
 
 PANEL_MAPPING = Path(__file__).with_name("panel.toml")
 
-_DTYPES: dict[ColumnType, pl.DataType] = {
+DTYPES: dict[ColumnType, pl.DataType] = {
     "text": pl.String(),
     "number": pl.Float64(),
     "count": pl.Int64(),
@@ -123,7 +123,7 @@ class Dataset:
         if kind == "date":
             return _day(value).alias(name)
         # A count that pandas made a float carries NaN for missing: null here, so that the rules can name it.
-        return value.cast(_DTYPES[kind], strict=kind != "count").alias(name)
+        return value.cast(DTYPES[kind], strict=kind != "count").alias(name)
 
     def _check(self, schema: pl.Schema, path: Path) -> None:
         """Raise if a mapped column is absent or holds another kind of value than the table wants."""
