@@ -27,12 +27,14 @@ from kstock_batch.ingest.sources.rows import finished, seoul_instant, sessions_l
 from kstock_batch.ingest.sources.text import Field, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.market.sessions import KST_OFFSET
+from kstock_batch.market.tables import Table
 from kstock_batch.settings import Settings
 
 _WAIT_S = 5.0  # for the bot to finish a write
 _UPDATE = "compare with the bot's version, or set bot_database = \"\" to go on without it"
 _US_OPENS, _US_IS_CLOSED_FROM = time(22, 30), time(7, 0)  # in Seoul, whatever the season
 _SATURDAY = 5
+_SNAPSHOT = {"VIX": "vix", "US10Y": "us10y", "USDKRW": "usdkrw"}
 
 _FLOW = {
     "ticker": Field("ticker", "text"),
@@ -79,7 +81,7 @@ class Bot:
         """Return final flows: what was collected before they were final was never corrected, so it is left out."""
         told = self._between("supply_demand", _FLOW, start, end)
         final_at = seoul_instant("session", DATASETS["flow"].final_at)
-        collected_at = pl.col("created_at").map_batches(_instants, return_dtype=pl.Datetime("us"))
+        collected_at = _instants(told["created_at"])
         is_unknown = pl.col("retail_net").fill_null(0) == 0
         nets = ("foreign_net", "institution_net")
         known = told.filter(collected_at >= final_at).with_columns(
@@ -157,12 +159,13 @@ def _closes(snapshot: object, fetched_at: object) -> list[tuple[str, date, float
     known_at = _instant(str(fetched_at))
     try:
         told = json.loads(str(snapshot))
-        values = {series: told.get(key) for series, key in (("VIX", "vix"), ("US10Y", "us10y"), ("USDKRW", "usdkrw"))}
+        values = {series: told.get(key) for series, key in _SNAPSHOT.items()}
         numbers = {series: float(value) for series, value in values.items() if value not in (None, 0, "")}
     except (ValueError, TypeError, AttributeError) as error:
         raise SourceChanged(f"bot: macro_cache.snapshot_json is not as agreed: {error}", fix=_UPDATE) from error
-    if told and not values.keys() & numbers.keys():
-        raise SourceChanged(f"bot: macro_cache.snapshot_json has none of vix, us10y, usdkrw: {sorted(told)}", fix=_UPDATE)
+    if not told.keys() & _SNAPSHOT.values():
+        what = f"has none of {sorted(_SNAPSHOT.values())}, but {sorted(told)}"
+        raise SourceChanged(f"bot: macro_cache.snapshot_json {what}", fix=_UPDATE)
     seoul = known_at + KST_OFFSET
     us_day = _weekday_before(seoul.date())
     after_close = datetime.combine(us_day + timedelta(days=1), _US_IS_CLOSED_FROM) - KST_OFFSET

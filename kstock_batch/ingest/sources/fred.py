@@ -18,6 +18,7 @@ from kstock_batch.ingest.sources.text import Field, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.settings import Settings
 
+_HEADERS = {"Accept": "text/csv, application/zip"}
 _DAY, _DAY_BEFORE_2024 = "observation_date", "DATE"
 _UPDATE = "look the series up on FRED's own page, then update kstock-batch; other sources go on in the meantime"
 
@@ -46,12 +47,13 @@ class Fred:
         """Return the closes of all series from ``start`` through ``end``."""
         ids = [series.fred for series in SERIES]
         asked = {"id": ids, "cosd": [start.isoformat()] * len(ids), "coed": [end.isoformat()] * len(ids)}
-        response = self._session.get(self._url, params={key: ",".join(values) for key, values in asked.items()})
+        params = {key: ",".join(values) for key, values in asked.items()}
+        response = self._session.get(self._url, params=params, headers=_HEADERS)
         told = {name: column for frame in _tables(body(response, of=self.name)) for name, column in _columns(frame)}
         if absent := sorted(set(ids) - told.keys()):
             raise SourceChanged(f"fred answers without the series {absent}; it has {sorted(told)}", fix=_UPDATE)
         named = (told[series.fred].with_columns(pl.lit(series.name).alias("series")) for series in SERIES)
-        closes = pl.concat([frame.select(CLOSE_SCHEMA) for frame in named])
+        closes = pl.concat([frame.select(*CLOSE_SCHEMA) for frame in named])
         return macro_rows(closes.filter(pl.col("event_date").is_between(start, end)), self.name)
 
 

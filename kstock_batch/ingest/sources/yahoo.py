@@ -22,7 +22,7 @@ from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.settings import Settings
 
 # Yahoo answers "too many requests" to whoever names no browser, from the first request on.
-_HEADERS = {"User-Agent": "Mozilla/5.0"}
+_HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "application/json, text/csv"}
 _A_DAY = timedelta(days=1)
 _NO_ROWS = "Data doesn't exist"  # how an answer begins for days without a session
 _LAST_TICKS = timedelta(minutes=5)  # an index's last value may be stamped some seconds before the bell
@@ -52,7 +52,7 @@ class Yahoo:
     def fetch(self, dataset: str, start: date, end: date) -> pl.DataFrame:
         """Return the closes of all series from ``start`` through ``end``, without that of a session still on."""
         told = [self._series(series.yahoo, start, end).with_columns(series=pl.lit(series.name)) for series in SERIES]
-        return macro_rows(pl.concat(frame.select(CLOSE_SCHEMA) for frame in told), self.name)
+        return macro_rows(pl.concat(frame.select(*CLOSE_SCHEMA) for frame in told), self.name)
 
     def _series(self, symbol: str, start: date, end: date) -> pl.DataFrame:
         """Return the days and closes of one series."""
