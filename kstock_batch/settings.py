@@ -12,8 +12,12 @@ from kstock_batch.errors import ConfigError
 FILE_NAME = "kstock.toml"
 TARGETS = ("parquet", "sqlite", "postgres")
 SOURCES = ("krx", "pykrx", "fdr", "marcap", "dart", "fred", "yahoo", "bot")
+KRX_SERVICES = (
+    *("stk_bydd_trd", "ksq_bydd_trd", "stk_isu_base_info", "ksq_isu_base_info"),
+    *("kospi_dd_trd", "kosdaq_dd_trd"),
+)
 # KSTOCK_* variables that are no settings: what is one gets printed and logged.
-SECRETS = ("postgres_uri", "krx_key", "dart_key")
+SECRETS = ("postgres_uri", "krx_key", *(f"krx_key_{service}" for service in KRX_SERVICES), "dart_key")
 
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 

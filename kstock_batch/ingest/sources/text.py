@@ -3,7 +3,7 @@
 A blank is unknown, never 0. Text that is neither blank nor what it should be means that the source has changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -14,7 +14,7 @@ from kstock_batch.market.tables import ColumnType
 BLANKS = ("", "-", "--", ".", "N/A")
 """What stands where a source has no value; FRED writes a period."""
 
-_UPDATE = "compare with the source's own page, then update kstock-batch; other sources go on in the meantime"
+UPDATE = "compare with the source's own page, then update kstock-batch; other sources go on in the meantime"
 
 
 class Field(NamedTuple):
@@ -50,6 +50,22 @@ def day(column: str) -> pl.Expr:
 _READ = {"text": bare, "number": number, "count": count, "date": day}
 
 
+def as_text(rows: Iterable[object], *, of: str) -> pl.DataFrame:
+    """Return the rows of a JSON answer as a frame of texts, with every column that any of them has.
+
+    Raises
+    ------
+    SourceChanged : a row is no set of named values
+    """
+    told = []
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise SourceChanged(f"{of} answers {str(row)[:80]!r} where a row with named values should be", fix=UPDATE)
+        told.append({str(name): None if value is None else str(value) for name, value in row.items()})
+    columns = dict.fromkeys(name for row in told for name in row)
+    return pl.DataFrame(told, schema=dict.fromkeys(columns, pl.String), orient="row")
+
+
 def read_fields(answer: pl.DataFrame, wanted: Mapping[str, Field], *, of: str) -> pl.DataFrame:
     """Return the columns of ``wanted`` by our names and in their types, read from a source's answer.
 
@@ -60,11 +76,11 @@ def read_fields(answer: pl.DataFrame, wanted: Mapping[str, Field], *, of: str) -
     SourceChanged : a column is absent, or a text in it is neither blank nor of its kind
     """
     if absent := sorted({field.column for field in wanted.values()} - set(answer.columns)):
-        raise SourceChanged(f"{of} answers without {absent}; it has {sorted(answer.columns)}", fix=_UPDATE)
+        raise SourceChanged(f"{of} answers without {absent}; it has {sorted(answer.columns)}", fix=UPDATE)
     read = answer.select(_READ[field.kind](field.column).alias(name) for name, field in wanted.items())
     for name, field in wanted.items():
         lost = answer.select(bare(field.column)).to_series().is_not_null() & read[name].is_null()
         if lost.any():
             shown = answer[field.column].filter(lost).head(3).to_list()
-            raise SourceChanged(f"{of} answers {shown} where {field.column} should be a {field.kind}", fix=_UPDATE)
+            raise SourceChanged(f"{of} answers {shown} where {field.column} should be a {field.kind}", fix=UPDATE)
     return read
