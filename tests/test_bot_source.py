@@ -1,4 +1,4 @@
-"""The bot's SQLite file as a source: read while the bot writes, its zeros told from unknowns, its clock from Seoul's."""
+"""The bot's SQLite file as a source: read while the bot writes, its zeros told from unknowns."""
 
 import hashlib
 import json
@@ -21,7 +21,8 @@ CREATE TABLE supply_demand (id INTEGER PRIMARY KEY, ticker TEXT NOT NULL, date T
 CREATE TABLE short_selling (id INTEGER PRIMARY KEY, ticker TEXT NOT NULL, date TEXT NOT NULL,
   short_volume INTEGER DEFAULT 0, total_volume INTEGER DEFAULT 0, short_ratio REAL DEFAULT 0,
   short_balance INTEGER DEFAULT 0, short_balance_ratio REAL DEFAULT 0, created_at TEXT NOT NULL, UNIQUE(ticker, date));
-CREATE TABLE macro_cache (id INTEGER PRIMARY KEY, snapshot_json TEXT, ai_summary TEXT, fetched_at TEXT, created_at TEXT);
+CREATE TABLE macro_cache (
+  id INTEGER PRIMARY KEY, snapshot_json TEXT, ai_summary TEXT, fetched_at TEXT, created_at TEXT);
 """
 AFTER_FINAL = "2026-05-20T09:10:00"  # UTC: 18:10 in Seoul
 
@@ -100,7 +101,12 @@ def test_flows_collected_before_they_were_final_are_left_out(file, created_at, i
 
 def test_days_with_dashes_and_without_are_the_same_days_and_others_stay_away(file):
     late = "2026-05-25T00:00:00"
-    for ticker, day in (("000010", "20260519"), ("000020", "2026-05-20"), ("000030", "20260521"), ("000040", "2026-05-22")):
+    for ticker, day in (
+        ("000010", "20260519"),
+        ("000020", "2026-05-20"),
+        ("000030", "20260521"),
+        ("000040", "2026-05-22"),
+    ):
         flow(file, ticker, day, late, foreign_net=1.0, institution_net=1.0, retail_net=-2.0)
     assert fetched(file, end=THURSDAY)["ticker"].to_list() == ["000020", "000030"]
 
@@ -198,7 +204,9 @@ def test_a_relative_path_is_found_from_the_root_and_a_ready_bot_needs_nothing(fi
 
 def test_a_file_that_is_no_database_is_named(file):
     file.write_bytes(b"<html>not a database at all</html>" * 100)
-    with pytest.raises(SourceUnreachable, match=r"kstock\.db cannot be read: file is not a database\n  fix: is it"):
+    with pytest.raises(
+        SourceUnreachable, match=r"kstock\.db cannot be read: file is not a database\n  fix: see that it is"
+    ):
         fetched(file)
 
 
@@ -215,7 +223,9 @@ def test_a_table_or_column_that_is_gone_is_named(file):
 
 def test_a_word_where_a_number_or_an_instant_was_agreed_is_named(file):
     flow(file, foreign_net="many", retail_net=1.0)
-    with pytest.raises(SourceChanged, match=r"bot supply_demand answers \['many'\] where foreign_net should be a number"):
+    with pytest.raises(
+        SourceChanged, match=r"bot supply_demand answers \['many'\] where foreign_net should be a number"
+    ):
         fetched(file)
     flow(file, "000020", "2026-05-21", created_at="yesterday", foreign_net=1.0)
     with pytest.raises(SourceChanged, match="bot: 'yesterday' is no instant such as 2026-11-25T09:10:00"):

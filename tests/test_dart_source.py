@@ -215,7 +215,8 @@ def test_figures_of_another_period_than_the_reports_are_not_taken(exchange, tmp_
 
 def many(n, received_on=DAY):
     return [
-        replace(QUARTER, corp_code=f"{n:08d}", ticker=f"{n:05d}0", number=n, received_on=received_on) for n in range(1, n + 1)
+        replace(QUARTER, corp_code=f"{n:08d}", ticker=f"{n:05d}0", number=n, received_on=received_on)
+        for n in range(1, n + 1)
     ]
 
 
@@ -229,7 +230,9 @@ def test_a_list_of_several_pages_is_read_to_its_end_and_companies_asked_by_the_h
 
 def test_a_list_that_ends_early_is_named(exchange, tmp_path):
     dart = opened(exchange, tmp_path, many(150))
-    exchange.fail(LIST, replaced(status("013", "조회된 데이타가 없습니다.")), when=lambda asked: asked.query["page_no"] == "2")
+    exchange.fail(
+        LIST, replaced(status("013", "조회된 데이타가 없습니다.")), when=lambda asked: asked.query["page_no"] == "2"
+    )
     with pytest.raises(SourceChanged, match="dart list tells of 150 reports and gives 100"):
         dart.fetch("financial", DAY, DAY)
 
@@ -267,16 +270,32 @@ def test_the_fake_markets_reports_come_back_as_they_are(exchange, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [
-        (QUOTA, BudgetSpent, r"dart list.json answers status '020': 요청 제한을 초과하였습니다.\n  fix: go on tomorrow"),
+        (
+            QUOTA,
+            BudgetSpent,
+            r"dart list.json answers status '020': 요청 제한을 초과하였습니다.\n  fix: go on tomorrow",
+        ),
         (MAINTENANCE, SourceUnreachable, r"status '800': 시스템 점검.*\n  fix: try again later"),
         (replaced(status("900", "정의되지 않은 오류")), SourceUnreachable, "status '900'"),
-        (replaced(status("010", "등록되지 않은 키")), CredentialRefused, r"status '010': 등록되지 않은 키\n  fix: compare"),
+        (
+            replaced(status("010", "등록되지 않은 키")),
+            CredentialRefused,
+            r"status '010': 등록되지 않은 키\n  fix: compare",
+        ),
         (replaced(status("011", "사용할 수 없는 키")), CredentialRefused, "status '011'"),
         (replaced(status("012", "접근할 수 없는 IP")), CredentialRefused, "status '012'"),
         (replaced(status("901", "개인정보 보유기간 만료")), CredentialRefused, "status '901'"),
         (replaced(status("100", "필드의 부적절한 값")), SourceChanged, "dart list.json answers status '100': 필드의"),
-        (replaced(Reply.json({"list": []})), SourceChanged, r"dart list.json answers without status; there is \['list'\]"),
-        (replaced(Reply(b"", content_type="text/plain")), SourceChanged, "dart list.json answers 200, and no JSON: ''"),
+        (
+            replaced(Reply.json({"list": []})),
+            SourceChanged,
+            r"dart list.json answers without status; there is \['list'\]",
+        ),
+        (
+            replaced(Reply(b"", content_type="text/plain")),
+            SourceChanged,
+            "dart list.json answers 200, and no JSON: nothing",
+        ),
         (BLOCK_PAGE, SourceBlocked, "dart has shut us out"),
         (CUT_SHORT, SourceUnreachable, "dart gave no answer that can be used"),
         (changed_column("report_nm", "title"), SourceChanged, "dart list answers without report_nm; there is"),
@@ -295,12 +314,32 @@ def test_what_is_no_list_is_named_without_the_key(exchange, dart, fault, error, 
     ("fault", "error", "says"),
     [
         (QUOTA, BudgetSpent, "dart fnlttMultiAcnt.json answers status '020'"),
-        (changed_column("thstrm_amount", "amount"), SourceChanged, r"dart fnlttMultiAcnt answers without \['thstrm_amount'\]"),
+        (
+            changed_column("thstrm_amount", "amount"),
+            SourceChanged,
+            r"dart fnlttMultiAcnt answers without \['thstrm_amount'\]",
+        ),
         (changed_column("rcept_no", "receipt"), SourceChanged, r"dart fnlttMultiAcnt answers without \['rcept_no'\]"),
-        (rewritten(lambda row: row | {"thstrm_dt": "당기"}), SourceChanged, r"answers \['당기'\] where a period with its date"),
-        (rewritten(lambda row: row | {"rcept_no": "17"}), SourceChanged, r"answers \['17'\] where a receipt with its date"),
-        (rewritten(lambda row: row | {"thstrm_amount": "삼백"}), SourceChanged, r"answers \['삼백'.* where thstrm_amount should"),
-        (replaced(Reply.json({"status": "000", "list": {"a": 1}})), SourceChanged, "answers dict where a list of rows was"),
+        (
+            rewritten(lambda row: row | {"thstrm_dt": "당기"}),
+            SourceChanged,
+            r"answers \['당기'\] where a period with its date",
+        ),
+        (
+            rewritten(lambda row: row | {"rcept_no": "17"}),
+            SourceChanged,
+            r"answers \['17'\] where a receipt with its date",
+        ),
+        (
+            rewritten(lambda row: row | {"thstrm_amount": "삼백"}),
+            SourceChanged,
+            r"answers \['삼백'.* where thstrm_amount should",
+        ),
+        (
+            replaced(Reply.json({"status": "000", "list": {"a": 1}})),
+            SourceChanged,
+            "answers dict where a list of rows was",
+        ),
         (replaced(Reply.json({"status": "000"})), SourceChanged, "dart fnlttMultiAcnt answers without list; there is"),
     ],
 )
@@ -321,7 +360,11 @@ def test_one_report_without_its_dates_is_left_out_and_the_others_come(exchange, 
     [
         (status_xml("011", "사용할 수 없는 키"), CredentialRefused, "dart corpCode.xml answers status '011'"),
         (status_xml("020", "요청 제한을 초과"), BudgetSpent, "dart corpCode.xml answers status '020'"),
-        (Reply(b"PK half an archive", content_type="application/zip"), SourceChanged, "18 bytes that are no archive of XML"),
+        (
+            Reply(b"PK half an archive", content_type="application/zip"),
+            SourceChanged,
+            "18 bytes that are no archive of XML",
+        ),
         (Reply(b"<?xml version='1.0'?><a", content_type="text/xml"), SourceChanged, "bytes that are no archive of XML"),
         (Reply(b"none", 404, "text/plain"), SourceChanged, "dart corpCode.xml answers 404 Not Found"),
     ],

@@ -54,7 +54,10 @@ def serve(exchange, rows, path=FILE, write=parquet):
 def prices_of(session):
     """Return what raw_price must hold of a session: a halted stock traded nowhere but at its last close."""
     rows = MARKET.of("price", session)
-    won = {name: pl.when(pl.col("volume") == 0).then("close").otherwise(name).cast(float) for name in ("open", "high", "low")}
+    won = {
+        name: pl.when(pl.col("volume") == 0).then("close").otherwise(name).cast(float)
+        for name in ("open", "high", "low")
+    }
     return rows.select(
         "ticker", "session", pl.lit("raw").alias("price_basis"), *(value.alias(name) for name, value in won.items()),
         pl.col("close").cast(float), "volume", pl.col("traded_value").cast(float), "change_pct",
@@ -78,7 +81,9 @@ def test_a_halted_stock_stands_at_its_last_close(marcap):
 def test_market_capitalisation_is_in_won_and_shares(marcap):
     rows = marcap.fetch("market_cap", LAST, LAST)
     told = rows.select("ticker", pl.col("market_cap").cast(int), pl.col("shares_outstanding").cast(int))
-    assert_frame_equal(told, MARKET.of("price", LAST).select("ticker", "market_cap", pl.col("shares").alias("shares_outstanding")))
+    assert_frame_equal(
+        told, MARKET.of("price", LAST).select("ticker", "market_cap", pl.col("shares").alias("shares_outstanding"))
+    )
     assert rows.columns == [*DATASETS["market_cap"].table.columns, "source", "available_at"]
 
 
@@ -114,7 +119,9 @@ def test_an_older_year_comes_as_compressed_csv_with_the_same_rows(exchange, tmp_
 def test_codes_that_lost_their_zeros_have_them_again(exchange, tmp_path):
     rows = year_of(MARKET, 2026).with_columns(pl.col("Code").str.strip_chars_start("0"))
     serve(exchange, rows)
-    assert opened(exchange, tmp_path).fetch("price", LAST, LAST)["ticker"].to_list() == prices_of(LAST)["ticker"].to_list()
+    assert (
+        opened(exchange, tmp_path).fetch("price", LAST, LAST)["ticker"].to_list() == prices_of(LAST)["ticker"].to_list()
+    )
 
 
 def test_what_is_here_is_not_fetched_again(exchange, tmp_path):
@@ -138,7 +145,9 @@ def test_the_growing_year_is_fetched_again_for_a_day_it_has_not_yet_and_once_a_r
     assert exchange.n_calls() == 3
 
 
-@pytest.mark.parametrize(("fetched_on", "n_calls"), [(datetime(2027, 1, 4, tzinfo=UTC), 2), (datetime(2027, 1, 5, tzinfo=UTC), 1)])
+@pytest.mark.parametrize(
+    ("fetched_on", "n_calls"), [(datetime(2027, 1, 4, tzinfo=UTC), 2), (datetime(2027, 1, 5, tzinfo=UTC), 1)]
+)
 def test_the_file_of_a_year_that_was_over_when_it_came_is_whole(exchange, tmp_path, fetched_on, n_calls):
     opened(exchange, tmp_path).fetch("price", NEW_YEAR, NEW_YEARS_EVE)
     os.utime(cached(tmp_path), (fetched_on.timestamp(),) * 2)
@@ -179,9 +188,15 @@ def test_a_file_that_comes_damaged_twice_is_named_and_not_kept(exchange, tmp_pat
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        (year_of(MARKET, 2026).rename({"ChagesRatio": "ChangesRatio"}), r"lacks \['ChagesRatio'\]; it has \['Amount', "),
+        (
+            year_of(MARKET, 2026).rename({"ChagesRatio": "ChangesRatio"}),
+            r"lacks \['ChagesRatio'\]; it has \['Amount', ",
+        ),
         (year_of(MARKET, 2026).drop("Stocks"), r"marcap marcap-2026.parquet lacks \['Stocks'\]"),
-        (year_of(MARKET, 2026).with_columns(MarketId=pl.lit("NXT")), r"marcap-2026.parquet has unknown markets \['NXT'\]"),
+        (
+            year_of(MARKET, 2026).with_columns(MarketId=pl.lit("NXT")),
+            r"marcap-2026.parquet has unknown markets \['NXT'\]",
+        ),
     ],
 )
 def test_a_column_or_market_that_changed_is_named(exchange, tmp_path, rows, says):

@@ -10,7 +10,17 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from fake_exchange.market import small_market
-from fake_exchange.series import US_HOLIDAYS, YAHOO_SYMBOLS, chart, chart_error, closes_of, csv, frame, serve_fred, serve_yahoo
+from fake_exchange.series import (
+    US_HOLIDAYS,
+    YAHOO_SYMBOLS,
+    chart,
+    chart_error,
+    closes_of,
+    csv,
+    frame,
+    serve_fred,
+    serve_yahoo,
+)
 from fake_exchange.server import BLOCK_PAGE, CUT_SHORT, FakeExchange, Reply, changed_column, replaced
 from kstock_batch.errors import SourceBlocked, SourceChanged, SourceUnreachable
 from kstock_batch.ingest.sources.fred import Fred
@@ -105,7 +115,10 @@ IDS = "VIXCLS,SP500,NASDAQCOM,DGS10,DEXKOUS"
 @pytest.mark.parametrize("blank", ["", "."])
 def test_fred_writes_a_missing_close_as_a_blank_or_a_period(fred, exchange, blank):
     exchange.serve(FRED_PATH, csv([f"observation_date,{IDS}", f"2026-05-18,14.22,{blank},{blank},4.25,{blank}"]))
-    assert dict(fred.fetch("macro", MONDAY, FRIDAY).select("series", "close").iter_rows()) == {"VIX": 14.22, "US10Y": 4.25}
+    assert dict(fred.fetch("macro", MONDAY, FRIDAY).select("series", "close").iter_rows()) == {
+        "VIX": 14.22,
+        "US10Y": 4.25,
+    }
 
 
 def test_freds_older_name_of_the_day_is_known_too(fred, exchange):
@@ -126,7 +139,7 @@ def test_fred_may_send_several_tables_in_an_archive(fred, exchange):
     }  # fmt: skip
     assert rows.height == 6
     exchange.serve(FRED_PATH, Reply(buffer.getvalue()[:-40], content_type="application/zip"))
-    with pytest.raises(SourceChanged, match="fred answers [0-9,]+ bytes that are no whole archive"):
+    with pytest.raises(SourceChanged, match=r"fred answers [0-9,]+ bytes that are no whole archive"):
         fred.fetch("macro", MONDAY, FRIDAY)
 
 
@@ -146,10 +159,13 @@ def test_a_series_or_day_that_fred_names_otherwise_is_named(fred, exchange, old,
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (csv([f"observation_date,{IDS}", "2026-05-18,high,2,3,4,5"]), r"fred answers \['high'\] where VIXCLS should be"),
+        (
+            csv([f"observation_date,{IDS}", "2026-05-18,high,2,3,4,5"]),
+            r"fred answers \['high'\] where VIXCLS should be",
+        ),
         (csv([f"observation_date,{IDS}", "18.May,1,2,3,4,5"]), r"where observation_date should be a date"),
         (csv([f"observation_date,{IDS}", "2026-05-18,1,2,3,4,5,6,7"]), r"fred answers no utf-8 CSV"),
-        (Reply(b"", content_type="text/csv"), r"fred answers no utf-8 CSV .*: ''"),
+        (Reply(b"", content_type="text/csv"), r"fred answers no utf-8 CSV .*: nothing"),
         (Reply(b"\xff\xfe\x00", content_type="text/csv"), r"fred answers no utf-8 CSV"),
         (Reply(b"no such series", 400, "text/plain"), r"fred answers 400 Bad Request"),
     ],
@@ -179,12 +195,16 @@ def test_half_an_answer_is_no_answer(name, request, exchange):
 
 
 def one_chart(bars, *, zone=NEW_YORK, hours=(time(9, 30), time(16)), last_tick, symbol="^VIX"):
-    return chart([(int(at.timestamp()), close) for at, close in bars], symbol=symbol, zone=zone, hours=hours, last_tick=last_tick)
+    return chart(
+        [(int(at.timestamp()), close) for at, close in bars], symbol=symbol, zone=zone, hours=hours, last_tick=last_tick
+    )
 
 
 def bars_of(yahoo, exchange, reply, series="VIX", start=date(2026, 1, 1), end=date(2026, 12, 31)):
     """Return day to close of one series whose chart is ``reply``; the others have no rows."""
-    exchange.serve(f"{YAHOO_PATH}/*", chart_error("Bad Request", "Data doesn't exist for startDate = 1, endDate = 2", 400))
+    exchange.serve(
+        f"{YAHOO_PATH}/*", chart_error("Bad Request", "Data doesn't exist for startDate = 1, endDate = 2", 400)
+    )
     exchange.serve(f"{YAHOO_PATH}/{YAHOO_SYMBOLS[series].replace('^', '%5E').replace('=', '%3D')}", reply)
     rows = yahoo.fetch("macro", start, end)
     assert set(rows["series"]) <= {series}
@@ -234,12 +254,21 @@ def test_a_bar_without_a_close_is_no_row_and_of_two_bars_of_a_day_the_last_count
 
 
 @pytest.mark.parametrize(
-    "head", ["Date,Open,High,Low,Close,Volume", "\ufeffDate,Open,High,Low,Close,Adj Close,Volume", "Volume,Close,Low,High,Open,Date"]
+    "head",
+    [
+        "Date,Open,High,Low,Close,Volume",
+        "\ufeffDate,Open,High,Low,Close,Adj Close,Volume",
+        "Volume,Close,Low,High,Open,Date",
+    ],
 )
 def test_a_mirror_may_answer_a_csv_with_a_header(yahoo, exchange, head):
     value = {"Date": "2026-05-18", "Close": "14.22"}
     names = head.lstrip("\ufeff").split(",")
-    lines = [head, ",".join(value.get(name, "0") for name in names), ",".join("2026-05-19" if n == "Date" else "N/A" for n in names)]
+    lines = [
+        head,
+        ",".join(value.get(name, "0") for name in names),
+        ",".join("2026-05-19" if n == "Date" else "N/A" for n in names),
+    ]
     assert bars_of(yahoo, exchange, csv(lines)) == {date(2026, 5, 18): 14.22}
 
 
@@ -255,7 +284,11 @@ def test_a_mirrors_csv_with_another_header_is_named(yahoo, exchange):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"close"', '"last"', r"yahoo \^VIX answers without close; there is \['high', 'last', 'low', 'open', 'volume'\]"),
+        (
+            '"close"',
+            '"last"',
+            r"yahoo \^VIX answers without close; there is \['high', 'last', 'low', 'open', 'volume'\]",
+        ),
         ('"timestamp"', '"at"', r"yahoo \^VIX answers without timestamp; there is \['at', 'indicators', 'meta'\]"),
         ('"exchangeTimezoneName"', '"tz"', r"without meta.exchangeTimezoneName; there is \['currency', "),
         ('"America/New_York"', '"Atlantis/Capital"', r"answers the unknown time zone 'Atlantis/Capital'"),

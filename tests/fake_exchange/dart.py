@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from fake_exchange.market import Market
-from fake_exchange.server import Fault, FakeExchange, Reply, Request, replaced
+from fake_exchange.server import FakeExchange, Fault, Reply, Request, replaced
 
 CODES = {3: "11013", 6: "11012", 9: "11014", 12: "11011"}
 NAMES = {"11013": "분기보고서", "11012": "반기보고서", "11014": "분기보고서", "11011": "사업보고서"}
@@ -131,16 +131,16 @@ def serve_dart(exchange: FakeExchange, filings: list[Filing], *, key: str, path:
         if len(companies) > 100:
             return status("021", "조회 가능한 회사 개수가 초과하였습니다.(최대 100건)")
         wanted = (asked.query["bsns_year"], asked.query["reprt_code"])
-        here = [
-            one for one in filings if one.corp_code in companies and (str(one.fiscal_year), one.code) == wanted
-        ]
+        here = [one for one in filings if one.corp_code in companies and (str(one.fiscal_year), one.code) == wanted]
         newest = {(one.corp_code, one.basis): one for one in sorted(here, key=lambda one: one.receipt)}
         rows = [line for one in newest.values() for line in one.accounts()]
         return _ok({"list": rows}) if rows else status("013", "조회된 데이타가 없습니다.")
 
     exchange.serve(f"{path}/list.json", guarded(received))
     exchange.serve(f"{path}/fnlttMultiAcnt.json", guarded(accounts))
-    exchange.serve(f"{path}/corpCode.xml", guarded(lambda _: Reply(corp_codes(filings), content_type="application/zip")))
+    exchange.serve(
+        f"{path}/corpCode.xml", guarded(lambda _: Reply(corp_codes(filings), content_type="application/zip"))
+    )
 
 
 def corp_codes(filings: list[Filing]) -> bytes:

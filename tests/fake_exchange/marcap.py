@@ -23,7 +23,12 @@ def year_of(market: Market, year: int) -> pl.DataFrame:
         pl.col("name").alias("Name"),
         pl.col("close").alias("Close"),
         pl.lit("중견기업부").alias("Dept"),
-        pl.when(change > 0).then(pl.lit("1")).when(change < 0).then(pl.lit("2")).otherwise(pl.lit("3")).alias("ChangeCode"),
+        pl.when(change > 0)
+        .then(pl.lit("1"))
+        .when(change < 0)
+        .then(pl.lit("2"))
+        .otherwise(pl.lit("3"))
+        .alias("ChangeCode"),
         change.alias("Changes"),
         pl.col("change_pct").alias("ChagesRatio"),
         pl.col("volume").alias("Volume"),
@@ -56,5 +61,3 @@ def serve_marcap(exchange: FakeExchange, market: Market, year: int = 2026, *, su
     content = (parquet if suffix == "parquet" else csv_gz)(year_of(market, year))
     exchange.serve(f"{PATH}/*", Reply(b"404: Not Found", status=404, content_type="text/plain"))
     exchange.serve(f"{PATH}/marcap-{year}.{suffix}", Reply(content, content_type="application/octet-stream"))
-
-

@@ -1,4 +1,4 @@
-"""What FRED and Yahoo answer of the fake market's series: a CSV with blanks, a chart with a zone and a bar still open."""
+"""What FRED and Yahoo answer of the fake market's series: a CSV with blanks, a chart with a bar still open."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ Closes = Mapping[str, Mapping[date, float]]
 
 def closes_of(market: Market) -> dict[str, dict[date, float]]:
     """Return series to day to close: the market's own, and two that move with them."""
-    told = {name: dict(market.macro.filter(series=name).select("event_date", "close").iter_rows()) for name in YAHOO_SYMBOLS}
+    told = {
+        name: dict(market.macro.filter(series=name).select("event_date", "close").iter_rows()) for name in YAHOO_SYMBOLS
+    }
     told["NASDAQ"] = {day: round(close * 3.1, 2) for day, close in told["SP500"].items()}
     told["US10Y"] = {day: round(close / 4, 2) for day, close in told["VIX"].items()}
-    open_days = {name: {day: close for day, close in days.items() if day not in US_HOLIDAYS} for name, days in told.items()}
+    open_days = {
+        name: {day: close for day, close in days.items() if day not in US_HOLIDAYS} for name, days in told.items()
+    }
     return open_days | {"USDKRW": told["USDKRW"]}
 
 

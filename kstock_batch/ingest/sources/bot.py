@@ -23,6 +23,7 @@ import polars as pl
 from kstock_batch.errors import SourceChanged, SourceUnreachable
 from kstock_batch.ingest.live.datasets import DATASETS
 from kstock_batch.ingest.sources.live import Need, Span
+from kstock_batch.ingest.sources.macro import CLOSE_SCHEMA
 from kstock_batch.ingest.sources.rows import finished, seoul_instant, sessions_later
 from kstock_batch.ingest.sources.text import Field, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
@@ -31,7 +32,7 @@ from kstock_batch.market.tables import Table
 from kstock_batch.settings import Settings
 
 _WAIT_S = 5.0  # for the bot to finish a write
-_UPDATE = "compare with the bot's version, or set bot_database = \"\" to go on without it"
+_UPDATE = 'compare with the bot\'s version, or set bot_database = "" to go on without it'
 _US_OPENS, _US_IS_CLOSED_FROM = time(22, 30), time(7, 0)  # in Seoul, whatever the season
 _SATURDAY = 5
 _SNAPSHOT = {"VIX": "vix", "US10Y": "us10y", "USDKRW": "usdkrw"}
@@ -87,7 +88,9 @@ class Bot:
         known = told.filter(collected_at >= final_at).with_columns(
             pl.when(is_unknown & (pl.col(net) == 0)).then(None).otherwise(pl.col(net)).alias(net) for net in nets
         )
-        return finished(known.filter(pl.any_horizontal(pl.col(nets).is_not_null())), _table("flow"), self.name, final_at)
+        return finished(
+            known.filter(pl.any_horizontal(pl.col(nets).is_not_null())), _table("flow"), self.name, final_at
+        )
 
     def _short_balance(self, start: date, end: date) -> pl.DataFrame:
         told = self._between("short_selling", _SHORT_BALANCE, start, end)
@@ -102,9 +105,9 @@ class Bot:
         """Return the closes in the bot's only snapshot, if they are of these days."""
         rows = self._select("macro_cache", ("snapshot_json", "fetched_at"), "WHERE id = 1", ())
         told = _closes(*rows[0]) if rows and None not in rows[0] else []
-        schema = {"series": pl.String, "event_date": pl.Date, "close": pl.Float64, "known_at": pl.Datetime("us")}
-        closes = pl.DataFrame(told, schema=schema, orient="row").filter(pl.col("event_date").is_between(start, end))
-        return finished(closes, _table("macro"), self.name, pl.col("known_at"))
+        closes = pl.DataFrame(told, schema={**CLOSE_SCHEMA, "known_at": pl.Datetime("us")}, orient="row")
+        mine = closes.filter(pl.col("event_date").is_between(start, end))
+        return finished(mine, _table("macro"), self.name, pl.col("known_at"))
 
     def _between(self, table: str, wanted: Mapping[str, Field], start: date, end: date) -> pl.DataFrame:
         """Return the wanted columns of the rows of these days; the bot has written dates with dashes and without."""
@@ -115,22 +118,28 @@ class Bot:
         answer = pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String), orient="row")
         return read_fields(answer, wanted, of=f"bot {table}")
 
-    def _select(self, table: str, columns: Sequence[str], where: str, values: tuple[str, ...]) -> list[tuple[object, ...]]:
+    def _select(
+        self, table: str, columns: Sequence[str], where: str, values: tuple[str, ...]
+    ) -> list[tuple[object, ...]]:
         """Return the rows of one of the bot's tables as they stand at this instant."""
         if needs := self.needs():
             raise SourceUnreachable(f"bot: {needs[0].what}", fix=needs[0].fix)
         assert self._file is not None  # needs() would have said so
         try:
-            with closing(sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as con:
+            with closing(
+                sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)
+            ) as con:
                 has = [row[1] for row in con.execute(f"PRAGMA table_info({table})")]
                 if absent := sorted(set(columns) - set(has)):
-                    what = f"has no table {table}" if not has else f"has no columns {absent} in {table}, but {sorted(has)}"
+                    what = (
+                        f"has no table {table}" if not has else f"has no columns {absent} in {table}, but {sorted(has)}"
+                    )
                     raise SourceChanged(f"bot: {self._file} {what}", fix=_UPDATE)
                 return con.execute(f"SELECT {', '.join(columns)} FROM {table} {where}", values).fetchall()
         except sqlite3.Error as error:
             raise SourceUnreachable(
                 f"bot: {self._file} cannot be read: {error}",
-                fix="is it the bot's SQLite file, readable for this user, and is the bot not in the middle of a repair?",
+                fix="see that it is the bot's SQLite file and that this user may read it, or wait for its lock",
             ) from error
 
 
@@ -170,7 +179,9 @@ def _closes(snapshot: object, fetched_at: object) -> list[tuple[str, date, float
     us_day = _weekday_before(seoul.date())
     after_close = datetime.combine(us_day + timedelta(days=1), _US_IS_CLOSED_FROM) - KST_OFFSET
     is_closed = _US_IS_CLOSED_FROM <= seoul.time() < _US_OPENS
-    us = [(series, us_day, numbers[series], after_close) for series in ("VIX", "US10Y") if series in numbers and is_closed]
+    us = [
+        (series, us_day, numbers[series], after_close) for series in ("VIX", "US10Y") if series in numbers and is_closed
+    ]
     return us + [("USDKRW", seoul.date(), value, known_at) for series, value in numbers.items() if series == "USDKRW"]
 
 

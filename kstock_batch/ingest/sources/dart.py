@@ -22,8 +22,9 @@ import polars as pl
 
 from kstock_batch.errors import BudgetSpent, CredentialRefused, KStockError, SourceChanged, SourceUnreachable
 from kstock_batch.ingest.sources.answers import body, branch, shown, tree
-from kstock_batch.ingest.sources.dart_accounts import financial_rows, figures
+from kstock_batch.ingest.sources.dart_accounts import figures, financial_rows
 from kstock_batch.ingest.sources.live import Need, Span
+from kstock_batch.ingest.sources.text import UPDATE
 from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.settings import Settings
 
@@ -37,7 +38,6 @@ _CODES = {3: "11013", 6: "11012", 9: "11014", 12: "11011"}
 _OK, _NOTHING, _QUOTA = "000", "013", "020"
 _REFUSED = {"010", "011", "012", "901"}  # unknown, disabled, from another address, expired
 _AWAY = {"800", "900"}  # maintenance, undefined error
-_UPDATE = "compare with OpenDART's own developer guide, then update kstock-batch; other sources go on in the meantime"
 _GET_KEY = f"get a key at OpenDART (free, by e-mail) and set {KEY} in the environment"
 
 
@@ -122,7 +122,7 @@ class Dart:
                 n_rows += len(rows)
                 yield from rows
             if n_rows < n_total:
-                raise SourceChanged(f"dart list tells of {n_total} reports and gives {n_rows}", fix=_UPDATE)
+                raise SourceChanged(f"dart list tells of {n_total} reports and gives {n_rows}", fix=UPDATE)
             start = until + timedelta(days=1)
 
     def _figures(self, reports: Iterable[Report], n: int) -> pl.DataFrame:
@@ -155,11 +155,13 @@ class Dart:
                 companies = ElementTree.fromstring(archive.read(archive.namelist()[0]))
         except (zipfile.BadZipFile, IndexError, ElementTree.ParseError) as error:
             what = f"dart corpCode.xml answers {len(content):,} bytes that are no archive of XML: {shown(content[:40])}"
-            raise SourceChanged(what, fix=_UPDATE) from error
-        codes = ((one.findtext("corp_code", ""), one.findtext("stock_code", "").strip()) for one in companies.iter("list"))
+            raise SourceChanged(what, fix=UPDATE) from error
+        codes = (
+            (one.findtext("corp_code", ""), one.findtext("stock_code", "").strip()) for one in companies.iter("list")
+        )
         found = {corp_code: ticker for corp_code, ticker in codes if ticker}
         if not found:
-            raise SourceChanged("dart corpCode.xml names no company with a stock_code", fix=_UPDATE)
+            raise SourceChanged("dart corpCode.xml names no company with a stock_code", fix=UPDATE)
         return found
 
     def _ask(self, service: str, asked: Mapping[str, object]) -> Mapping[str, Any] | None:
@@ -189,7 +191,7 @@ def _require_ok(service: str, status: str, message: str) -> None:
         **dict.fromkeys(_AWAY, SourceUnreachable(what, fix="try again later; OpenDART announces its maintenance")),
         _QUOTA: BudgetSpent(what, fix="go on tomorrow: what is stored is not asked again"),
     }
-    raise errors.get(status, SourceChanged(what, fix=_UPDATE))
+    raise errors.get(status, SourceChanged(what, fix=UPDATE))
 
 
 def _answered(told: pl.DataFrame) -> set[Report]:

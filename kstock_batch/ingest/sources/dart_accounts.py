@@ -9,11 +9,10 @@ import polars as pl
 from kstock_batch.errors import SourceChanged
 from kstock_batch.ingest.sources.answers import records
 from kstock_batch.ingest.sources.rows import finished, seoul_instant
-from kstock_batch.ingest.sources.text import Field, day, read_fields
+from kstock_batch.ingest.sources.text import UPDATE, Field, day, read_fields
 from kstock_batch.market.tables import TABLES
 
 _OF = "dart fnlttMultiAcnt"
-_UPDATE = "compare with OpenDART's own developer guide, then update kstock-batch; other sources go on in the meantime"
 
 # Names without spaces and brackets: 당기순이익(손실) is 당기순이익, and the quarters have names of their own.
 _ACCOUNTS = {
@@ -39,7 +38,7 @@ _FIELDS = {
     "amount_so_far": Field("thstrm_add_amount", "number"),
     "currency": Field("currency", "text"),
 }
-_MAY_BE_ABSENT = {"thstrm_add_amount": None, "currency": "KRW"}  # no row of an annual report has the first
+_MAY_BE_ABSENT = ("thstrm_add_amount", "currency")  # no row of an annual report has the first
 
 
 def figures(rows: Any) -> pl.DataFrame:
@@ -48,9 +47,9 @@ def figures(rows: Any) -> pl.DataFrame:
     Consolidated figures are taken where a report has any, never mixed with separate ones. Of a year-to-date figure
     that a half-year or third-quarter report gives only for its three months, nothing is known.
     """
-    whole = [_MAY_BE_ABSENT | row for row in rows] if isinstance(rows, list) else rows
-    columns = [field.column for field in _FIELDS.values()]
-    told = read_fields(records(whole, columns, of=_OF), _FIELDS, of=_OF)
+    answer = records(rows, [field.column for field in _FIELDS.values()], of=_OF)
+    absent = [name for name in _MAY_BE_ABSENT if name not in answer.columns]
+    told = read_fields(answer.with_columns(pl.lit(None, pl.String).alias(name) for name in absent), _FIELDS, of=_OF)
     lines = told.with_columns(
         day_of_receipt().alias("received_on"),
         pl.col("period").str.extract_all(r"\d{4}\.\d{2}\.\d{2}").list.last().alias("last_day"),
@@ -106,7 +105,7 @@ def _won() -> pl.Expr:
         .otherwise(pl.col("amount_so_far"))
     )
     amount = pl.when(_figure().is_in(_OF_THE_YEAR)).then(so_far).otherwise(pl.col("amount"))
-    return pl.when(pl.col("currency") == "KRW").then(amount)
+    return pl.when(pl.col("currency").fill_null("KRW") == "KRW").then(amount)
 
 
 def _require_dates(lines: pl.DataFrame) -> None:
@@ -114,4 +113,4 @@ def _require_dates(lines: pl.DataFrame) -> None:
     for ours, theirs in (("received_on", "receipt"), ("period_end", "period")):
         if lines.height and lines[ours].null_count() == lines.height:
             wrong = lines[theirs].unique().sort().to_list()
-            raise SourceChanged(f"{_OF} answers {wrong[:3]} where a {theirs} with its date was agreed", fix=_UPDATE)
+            raise SourceChanged(f"{_OF} answers {wrong[:3]} where a {theirs} with its date was agreed", fix=UPDATE)

@@ -1,6 +1,6 @@
 """FRED as a source: the closes of US series as the St. Louis Fed's charts download them, all in one call.
 
-It takes its time: a US close appears there hours after Seoul's night, the exchange rate once a week for the week before.
+It takes its time: a US close appears there hours after Seoul's night, the exchange rate once a week for the last one.
 """
 
 import io
@@ -14,13 +14,12 @@ from kstock_batch.errors import SourceChanged
 from kstock_batch.ingest.sources.answers import body, shown, table
 from kstock_batch.ingest.sources.live import Need, Span
 from kstock_batch.ingest.sources.macro import CLOSE_SCHEMA, SERIES, macro_rows
-from kstock_batch.ingest.sources.text import Field, read_fields
+from kstock_batch.ingest.sources.text import UPDATE, Field, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.settings import Settings
 
 _HEADERS = {"Accept": "text/csv, application/zip"}
 _DAY, _DAY_BEFORE_2024 = "observation_date", "DATE"
-_UPDATE = "look the series up on FRED's own page, then update kstock-batch; other sources go on in the meantime"
 
 
 class Fred:
@@ -51,7 +50,7 @@ class Fred:
         response = self._session.get(self._url, params=params, headers=_HEADERS)
         told = {name: column for frame in _tables(body(response, of=self.name)) for name, column in _columns(frame)}
         if absent := sorted(set(ids) - told.keys()):
-            raise SourceChanged(f"fred answers without the series {absent}; it has {sorted(told)}", fix=_UPDATE)
+            raise SourceChanged(f"fred answers without the series {absent}; it has {sorted(told)}", fix=UPDATE)
         named = (told[series.fred].with_columns(pl.lit(series.name).alias("series")) for series in SERIES)
         closes = pl.concat([frame.select(*CLOSE_SCHEMA) for frame in named])
         return macro_rows(closes.filter(pl.col("event_date").is_between(start, end)), self.name)
@@ -63,10 +62,12 @@ def _tables(content: bytes) -> list[pl.DataFrame]:
         return [table(content, of="fred")]
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return [table(archive.read(name), of=f"fred {name}") for name in archive.namelist() if name.endswith(".csv")]
+            return [
+                table(archive.read(name), of=f"fred {name}") for name in archive.namelist() if name.endswith(".csv")
+            ]
     except zipfile.BadZipFile as error:
         what = f"fred answers {len(content):,} bytes that are no whole archive: {shown(content[:8])}"
-        raise SourceChanged(what, fix=_UPDATE) from error
+        raise SourceChanged(what, fix=UPDATE) from error
 
 
 def _columns(answer: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:

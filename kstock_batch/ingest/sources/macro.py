@@ -33,7 +33,11 @@ _KNOWN_AT = (
     .then(seoul_instant("event_date", time(0), plus_days=2))
     .otherwise(seoul_instant("event_date", time(7), plus_days=1))
 )
-CLOSE_SCHEMA = {"series": pl.String, "event_date": pl.Date, "close": pl.Float64}
+CLOSE_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
+    "series": pl.String,
+    "event_date": pl.Date,
+    "close": pl.Float64,
+}
 
 
 def macro_rows(closes: pl.DataFrame, source: str) -> pl.DataFrame:

@@ -27,7 +27,6 @@ _MAGIC = {".parquet": b"PAR1", ".gz": b"\x1f\x8b"}
 _SUFFIXES = ("parquet", "csv.gz")  # older years may have the second only
 _WHOLE_FROM = (1, 5)  # month and day of the next year: the file of December's last session is there by then
 _MARKETS = {"STK": "KOSPI", "KSQ": "KOSDAQ", "KNX": "KONEX"}
-_UPDATE = "compare with the files' own page, then update kstock-batch; other sources go on in the meantime"
 
 _FIELDS = {
     "ticker": text.Field("Code", "text"),
@@ -148,11 +147,11 @@ def _read(path: Path, start: date, end: date) -> pl.DataFrame:
     rows = pl.scan_parquet(path) if path.suffix == ".parquet" else pl.scan_csv(path, infer_schema=False)
     schema = rows.collect_schema()
     if absent := sorted({field.column for field in _FIELDS.values()} - schema.keys()):
-        raise SourceChanged(f"marcap {path.name} lacks {absent}; it has {sorted(schema)}", fix=_UPDATE)
+        raise SourceChanged(f"marcap {path.name} lacks {absent}; it has {sorted(schema)}", fix=text.UPDATE)
     ours = (_typed(field, schema).alias(name) for name, field in _FIELDS.items())
     told = rows.select(ours).filter(pl.col("session").is_between(start, end)).collect()
     if unknown := sorted(set(told["market"]) - _MARKETS.keys()):
-        raise SourceChanged(f"marcap {path.name} has unknown markets {unknown[:5]}", fix=_UPDATE)
+        raise SourceChanged(f"marcap {path.name} has unknown markets {unknown[:5]}", fix=text.UPDATE)
     return told.with_columns(
         pl.col("ticker").str.zfill(6), pl.col("market").replace_strict(_MARKETS, return_dtype=pl.String)
     )

@@ -17,7 +17,7 @@ from kstock_batch.errors import SourceChanged
 from kstock_batch.ingest.sources.answers import body, branch, table, tree
 from kstock_batch.ingest.sources.live import Need, Span
 from kstock_batch.ingest.sources.macro import CLOSE_SCHEMA, SERIES, macro_rows
-from kstock_batch.ingest.sources.text import Field, read_fields
+from kstock_batch.ingest.sources.text import UPDATE, Field, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
 from kstock_batch.settings import Settings
 
@@ -26,7 +26,6 @@ _HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "application/json, text/csv"}
 _A_DAY = timedelta(days=1)
 _NO_ROWS = "Data doesn't exist"  # how an answer begins for days without a session
 _LAST_TICKS = timedelta(minutes=5)  # an index's last value may be stamped some seconds before the bell
-_UPDATE = "compare with the chart on Yahoo's own page, then update kstock-batch; other sources go on in the meantime"
 
 
 class Yahoo:
@@ -58,7 +57,7 @@ class Yahoo:
         """Return the days and closes of one series."""
         # A bar is asked for by the instant of its opening; the days at the ends are cut to size below.
         period = {"period1": _seconds(start - _A_DAY), "period2": _seconds(end + 2 * _A_DAY)}
-        asked = {**period, "interval": "1d", "includeAdjustedClose": "true"}
+        asked: dict[str, str | int] = {**period, "interval": "1d", "includeAdjustedClose": "true"}
         response = self._session.get(f"{self._url}/{quote(symbol)}", params=asked, headers=_HEADERS)
         of = f"yahoo {symbol}"
         is_table = response.ok and not response.content.lstrip().startswith(b"{")
@@ -84,14 +83,14 @@ def _from_chart(response: requests.Response, of: str) -> pl.DataFrame:
     if error := branch(of, chart, "error"):
         if str(error.get("description", "")).startswith(_NO_ROWS):
             return pl.DataFrame(schema={"event_date": pl.Date, "close": pl.Float64})
-        raise SourceChanged(f"{of} answers {response.status_code}: {error}", fix=_UPDATE)
+        raise SourceChanged(f"{of} answers {response.status_code}: {error}", fix=UPDATE)
     result = branch(of, chart, "result", 0)
     closes = branch(of, result, "indicators", "quote", 0)
     if "timestamp" not in result and not closes.get("close"):
         return pl.DataFrame(schema={"event_date": pl.Date, "close": pl.Float64})
     opened, values = branch(of, result, "timestamp"), branch(of, closes, "close")
     if len(opened) != len(values):
-        raise SourceChanged(f"{of} answers {len(opened)} bars with {len(values)} closes", fix=_UPDATE)
+        raise SourceChanged(f"{of} answers {len(opened)} bars with {len(values)} closes", fix=UPDATE)
     zone = _zone(branch(of, result, "meta", "exchangeTimezoneName"), of)
     days = [datetime.fromtimestamp(seconds, zone).date() for seconds in opened]
     bars = pl.DataFrame({"event_date": days, "close": values}, schema={"event_date": pl.Date, "close": pl.Float64})
@@ -102,7 +101,7 @@ def _zone(name: str, of: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError) as error:
-        raise SourceChanged(f"{of} answers the unknown time zone {name!r}", fix=_UPDATE) from error
+        raise SourceChanged(f"{of} answers the unknown time zone {name!r}", fix=UPDATE) from error
 
 
 def _open_day(meta: Mapping[str, Any], zone: ZoneInfo, of: str) -> date | None:
