@@ -26,7 +26,7 @@ DTYPES: dict[ColumnType, pl.DataType] = {
     "flag": pl.Boolean(),
 }
 # What polars raises for a file that is no whole parquet; its decoders panic on some damage.
-_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Dataset:
         )
         try:
             return rows.with_columns(**self.table.derived).collect()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _unreadable(path, error) from error
 
     def _typed(self, name: str, taken: Mapping[str, pl.Expr], fixed: Mapping[str, pl.Expr]) -> pl.Expr:
@@ -237,7 +237,7 @@ def _require_columns(
 def _schema(path: Path) -> pl.Schema:
     try:
         return pl.scan_parquet(path).collect_schema() if path.stat().st_size else _empty(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _unreadable(path, error) from error
 
 
