@@ -2,13 +2,17 @@
 
 from datetime import date, datetime, time, timedelta
 
+import polars as pl
 import pytest
 
 from hand_store import hand_store, listing, prices, put
 from kstock_batch.errors import ConfigError
+from kstock_batch.features.sessions import cutoff_of
 from kstock_batch.ingest.calendar import Hours, extend_calendar, make_calendar, read_calendar
+from kstock_batch.ingest.versions import Delta
 from kstock_batch.market.calendar import Overrides
 from kstock_batch.market.sessions import cutoff_at, krx_closes, to_utc
+from kstock_batch.market.tables import TABLES
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 
@@ -218,3 +222,26 @@ def test_a_cutoff_moved_on_the_afternoon_of_a_session_whose_prices_are_stored_ma
     put(store, "raw_price", prices("005930", [date(2026, 11, 25)], [100]))
     extended(store, tmp_path, now=afternoon, cutoff="17:00")
     assert due(store) == [("raw_calendar", date(2026, 11, 25))]
+
+
+def test_a_fact_reopens_the_first_night_whose_own_cutoff_is_not_before_it(store, tmp_path):
+    """The nights of Monday and Tuesday ended at 18:30, those from Wednesday on at 17:00."""
+    monday = date(2026, 11, 23)
+    extended(store, tmp_path, now=to_utc(date(2026, 11, 24), time(19)))
+    extended(store, tmp_path, now=to_utc(date(2026, 11, 24), time(19)), cutoff="17:00")
+    for day, first_night in ((0, 0), (2, 3), (4, 7)):  # Friday's after the cutoff is next Monday's
+        known = to_utc(monday + timedelta(days=day), time(17, 30))
+        facts = {"ticker": "005930", "session": monday, "foreign_net": float(day), "source": "x", "available_at": known}
+        store.con.register(
+            "incoming", pl.DataFrame([facts]).with_columns(institution_net=None, foreign_holding_pct=None)
+        )
+        run = Run("run", "test", known, store)
+        store.con.execute("DELETE FROM feature_due")
+        Delta.of(store.con, TABLES["raw_flow"], known, retroactive=False).store(store.con, run)
+        assert due(store) == [("raw_flow", monday + timedelta(days=first_night))]
+
+
+def test_a_night_knows_up_to_the_cutoff_it_had(store, tmp_path):
+    extended(store, tmp_path, cutoff="17:00")
+    assert cutoff_of(store.con, date(2026, 11, 24)) == datetime(2026, 11, 24, 8)
+    assert cutoff_of(store.con, date(2026, 11, 22)) == datetime(2026, 11, 22, 9, 30), "a Sunday"

@@ -1,6 +1,6 @@
 """What the data show of the calendar: closures it lists as sessions, and sessions it does not list."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 import polars as pl
 import pytest
@@ -55,24 +55,21 @@ def whole_market(day, *, volume, n=60):
     return pl.DataFrame(
         [
             {"ticker": f"{i:05}0", "session": day, "price_basis": "raw", "open": 10.0, "high": 10.0, "low": 10.0}
-            | {"close": 10.0, "volume": volume + i if volume else 0, "available_at": to_utc(day, SETTLED)}
+            | {"close": 10.0, "volume": volume + i if volume else 0, "available_at": to_utc(day, time(15, 45))}
             for i in range(n)
         ]
     )
 
 
-SETTLED = datetime(2026, 1, 1, 15, 45).time()
-
-
 def settled(store, tmp_path, day, *answers, at=None):
-    run = Run("run", "test", at or to_utc(day, datetime(2026, 1, 1, 18, 30).time()), store)
+    run = Run("run", "test", at or to_utc(day, time(18, 30)), store)
     return settle_session(store.con, Settings.load(tmp_path, environ={}), run, day, answers)
 
 
 @pytest.mark.parametrize("day", [ELECTION, CONSTITUTION_DAY])
 @pytest.mark.parametrize("volume", [0, 1000], ids=["zeros", "the rows of the session before"])
 def test_a_listed_session_without_trades_becomes_a_day_off_that_a_night_skips(day, volume, store, tmp_path):
-    evening = to_utc(day, datetime(2026, 1, 1, 18, 30).time())
+    evening = to_utc(day, time(18, 30))
     run = Run("run", "test", evening, store)
     extend_calendar(store.con, Settings.load(tmp_path, environ={}), run)
     assert day in read_calendar(store.con)
