@@ -19,6 +19,7 @@ KRX_SERVICES = (
 # KSTOCK_* variables that are no settings: what is one gets printed and logged.
 SECRETS = ("postgres_uri", "krx_key", *(f"krx_key_{service}" for service in KRX_SERVICES), "dart_key")
 
+_TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 
 
@@ -30,6 +31,9 @@ class Settings:
     ----------
     root : folder that holds ``warehouse/`` and ``models/``
     threads, memory_limit : what DuckDB may use; "" lets it decide
+    cutoff : Seoul wall-clock time after which a night knows nothing more, "HH:MM"; another one counts from the coming
+        night on, past sessions keep theirs
+    calendar : file in the root with closures and sessions that the exchange's calendar does not know; it may be absent
     max_rejected_share : a source with a larger share of broken rows is refused whole (0 … 1)
     min_session_share : a session with fewer rows than this share of the usual count is not ready (0 … 1)
     max_age_sessions : predictions older than this are stale
@@ -59,6 +63,8 @@ class Settings:
     root: Path = Path(".")
     threads: int = 2
     memory_limit: str = "4GB"
+    cutoff: str = "18:30"
+    calendar: str = "calendar.toml"
     max_rejected_share: float = 0.001
     min_session_share: float = 0.9
     max_age_sessions: int = 3
@@ -125,6 +131,11 @@ class Settings:
                 not self.memory_limit or _MEMORY.match(self.memory_limit) is not None,
                 "it like 4GB or 512MiB",
             ),
+            "cutoff": (
+                _TIME.match(self.cutoff) is not None and self.cutoff >= "15:45",
+                "a time in Seoul from 15:45, when prices are final, to 23:59",
+            ),
+            "calendar": (self.calendar != "", "the name of a file"),
             "max_rejected_share": (0 <= self.max_rejected_share < 1, "0 or more and less than 1"),
             "min_session_share": (0 < self.min_session_share <= 1, "more than 0 and at most 1"),
             "max_age_sessions": (self.max_age_sessions >= 0, "0 or more"),
@@ -165,6 +176,11 @@ class Settings:
     def published(self) -> Path:
         """The published file the bot and SQL users read."""
         return self.warehouse / "serving" / "predictions.duckdb"
+
+    @property
+    def calendar_file(self) -> Path:
+        """What a person knows of the exchange's calendar."""
+        return self.root / self.calendar
 
     @property
     def models(self) -> Path:

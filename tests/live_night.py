@@ -15,9 +15,8 @@ from kstock_batch.errors import KStockError
 from kstock_batch.ingest.live.backfill import Backfill, run_backfill
 from kstock_batch.ingest.live.datasets import DATASETS
 from kstock_batch.ingest.live.night import Night, prepare, run_night
-from kstock_batch.ingest.live.timing import final_at
 from kstock_batch.ingest.sources.live import Need
-from kstock_batch.market.sessions import Sessions, to_utc
+from kstock_batch.market.sessions import to_utc
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import opened_run
 
@@ -71,7 +70,12 @@ def told(dataset: str, day: date, source: str, *, without: Sequence[str] = ()) -
     if dataset == "macro":
         return series(day, day, source)
     rows = [_facts(dataset, day, n) for n in range(N_STOCKS) if TICKERS[n] not in without]
-    return typed(dataset, rows, source, final_at(DATASETS[dataset], day, Sessions(DAYS)))
+    return typed(dataset, rows, source, _final_at(dataset, day))
+
+
+def _final_at(dataset: str, day: date) -> datetime:
+    about = DATASETS[dataset]
+    return to_utc(DAYS[min(DAYS.index(day) + about.plus_sessions, len(DAYS) - 1)], about.final_at)
 
 
 def series(start: date, end: date, source: str) -> pl.DataFrame:
@@ -193,5 +197,5 @@ def backfilled(root: Path, *sources: Told, start: date, end: date, at: datetime 
 def prepared(root: Path) -> Path:
     """A root whose store has a calendar and nothing else."""
     with opened_run(Settings(root=root), "ingest", at=evening(MONDAY)) as run:
-        prepare(run)
+        prepare(run, Settings(root=root))
     return root

@@ -137,7 +137,7 @@ def test_the_nights_command_exits_with_3_and_what_is_missing(asked, tmp_path):
 
 def test_the_nights_command_skips_a_closed_day(asked, tmp_path):
     result = done(tmp_path, "ingest", "--as-of", "2026-06-13")
-    assert result.stdout.startswith("2026-06-13 was no session of the exchange: nothing was asked")
+    assert result.stdout.startswith("2026-06-13 was no session of the exchange: 0 new rows of other days")
 
 
 def test_every_source_of_the_settings_has_an_adapter_and_offers_known_datasets(tmp_path):

@@ -146,7 +146,7 @@ def test_a_closed_day_is_skipped_and_nobody_is_asked(friday):
     krx = Told("krx", WHOLE)
     done = night(friday, krx, as_of=SATURDAY, day=SATURDAY)
     assert (done.is_closed, krx.asked) == (True, [])
-    assert done.summary == "2026-06-13 was no session of the exchange: nothing was asked"
+    assert done.summary == "2026-06-13 was no session of the exchange: 0 new rows of other days"
     done.require_complete()
 
 

@@ -61,7 +61,7 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
     Example:
       kstock-batch ingest files ../shared/krx
     """
-    from kstock_batch.ingest.pipeline import ingest_files
+    from kstock_batch.ingest.pipeline import ingest_files, summary
     from kstock_batch.ingest.sources.files import PANEL_MAPPING, load_mapping, locate
     from kstock_batch.store.ledger import opened_run
 
@@ -71,9 +71,7 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
         upserted = ingest_files(
             run.warehouse, folder, datasets, settings=settings, run=run, advance=advance, retroactive=retroactive
         )
-        run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
-        if n_restated := sum(len(u.restated) for u in upserted):
-            run.summary += f", {n_restated:,} tickers restated"
+        run.summary = summary(upserted)
     _report_ingest(upserted, folder, run.seconds, as_json)
 
 

@@ -12,12 +12,12 @@ from itertools import groupby
 from typing import Any
 
 from kstock_batch.errors import BudgetSpent, ConfigError, DataNotReady, KStockError
-from kstock_batch.ingest.live.asking import Asker, Reach
+from kstock_batch.ingest.live.asking import Asker, Reach, Reply
 from kstock_batch.ingest.live.batches import Known
+from kstock_batch.ingest.live.closed_days import NEAR, settle_day
 from kstock_batch.ingest.live.datasets import DATASETS, LiveDataset
 from kstock_batch.ingest.live.intake import Intake
 from kstock_batch.ingest.live.night import in_order, prepare, ready
-from kstock_batch.ingest.live.timing import final_sessions
 from kstock_batch.ingest.sources.live import Source, Span
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
@@ -33,6 +33,7 @@ class Backfill:
     ----------
     n_wanted, n_done_before : (dataset, session) pairs of the span, and those that were stored before
     missing : pairs that no source gave whole: dataset to its sessions and what became of the sources at the first
+    learnt : what the answers showed of the calendar
     stopped_by : why the sources of a dataset were not asked to the end
     """
 
@@ -42,6 +43,7 @@ class Backfill:
     n_done_before: int = 0
     n_done: int = 0
     missing: dict[str, tuple[list[date], str]] = field(default_factory=dict)
+    learnt: list[str] = field(default_factory=list)
     stopped_by: dict[str, KStockError] = field(default_factory=dict)
     n_new: int = 0
     n_changed: int = 0
@@ -63,7 +65,7 @@ class Backfill:
             f"missing: {name} of {len(days):,} sessions, the first {days[0]} ({why})"
             for name, (days, why) in self.missing.items()
         ]
-        return told + [f"stopped: {name}: {error.what}" for name, error in self.stopped_by.items()]
+        return told + self.learnt + [f"stopped: {name}: {error.what}" for name, error in self.stopped_by.items()]
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -100,14 +102,14 @@ def run_backfill(
     advance: Advance = lambda *_, **__: None,
 ) -> Backfill:
     """Ask for every session from ``start`` through ``end`` that is not stored; ``datasets``: of these only."""
-    sessions = prepare(run)
+    timetable = prepare(run, settings)
     if unknown := sorted(set(datasets) - DATASETS.keys()):
         raise ConfigError(f"no dataset is called {', '.join(unknown)}", fix=f"use any of {', '.join(DATASETS)}")
     asker = Asker(ready(sources), Reach(start, end))
-    known = Known.between(run.warehouse.con, start, end)
-    work = _Work(run, asker, Intake(settings, run, sessions, known), Backfill(start, end), advance)
+    known = Known.between(run.warehouse.con, start - NEAR, end + NEAR)
+    work = _Work(run, asker, Intake(settings, run, timetable, known), Backfill(start, end), advance)
     chosen = in_order(run, [DATASETS[name] for name in datasets or DATASETS if asker.offering(name)])
-    wanted = {dataset.name: final_sessions(dataset, start, end, sessions, run.started_at) for dataset in chosen}
+    wanted = {dataset.name: timetable.final_sessions(dataset, start, end, run.started_at) for dataset in chosen}
     work.plan(chosen, wanted)
     with run.stage("ask for spans"):
         work.ask_for_spans()
@@ -150,7 +152,8 @@ class _Work:
                     daily[day].append(dataset)
         for day in sorted(daily):
             for dataset in in_order(self.run, daily[day]):  # a new store has a listing after its first session
-                self._ask_in_order(dataset, [day], self.asker.offering(dataset.name))
+                if day in self.intake.timetable.sessions:  # it may just have turned out to be none
+                    self._ask_in_order(dataset, [day], self.asker.offering(dataset.name))
 
     def _ask_in_order(
         self, dataset: LiveDataset, days: list[date], sources: Sequence[Source], *, span: Span | None = None
@@ -160,17 +163,22 @@ class _Work:
         if all(self.asker.why_shut(source, dataset.name) for source in chosen):
             return
         self.advance(f"{dataset.name} of {days[-1]}", steps=0)
+        replies: list[tuple[str, Reply]] = []
         for source in chosen:
             reply = self.asker.ask(source, dataset.name, days[0] - dataset.overlap, days[-1])
             if self.intake.receive(source.name, dataset, days, reply).is_done:
                 self.backfill.n_done += len(days)
                 return self.advance(None, steps=len(days))
+            replies.append((source.name, reply))
+        if dataset.name == "price" and (learnt := settle_day(self.intake, days[-1], replies)):
+            self.backfill.learnt.append(learnt)
 
     def told(self) -> Backfill:
         """Return what came of it."""
         backfill, known = self.backfill, self.intake.known
         for dataset in self.datasets:
-            if missing := [day for day in self.due[dataset.name] if not known.done_by(dataset.name, day)]:
+            open_days = [day for day in self.due[dataset.name] if day in self.intake.timetable.sessions]
+            if missing := [day for day in open_days if not known.done_by(dataset.name, day)]:
                 asked = [str(batch) for day in missing[:1] for batch, _ in known.of(dataset.name, day).values()]
                 backfill.missing[dataset.name] = (missing, "; ".join(asked) or "nobody could be asked any more")
                 shut = (self.asker.why_shut(source, dataset.name) for source in self.asker.offering(dataset.name))

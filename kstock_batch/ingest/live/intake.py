@@ -7,14 +7,16 @@ import duckdb
 import polars as pl
 
 from kstock_batch.errors import RowsRefused
+from kstock_batch.ingest.calendar import read_calendar
+from kstock_batch.ingest.contract import final_rows
 from kstock_batch.ingest.live.asking import Reply
 from kstock_batch.ingest.live.batches import Batch, Known, Status, write_batches
 from kstock_batch.ingest.live.datasets import LiveDataset
 from kstock_batch.ingest.live.departures import departed
 from kstock_batch.ingest.live.gate import is_untraded, shortfall
 from kstock_batch.ingest.live.precedence import news
+from kstock_batch.ingest.live.timing import Timetable
 from kstock_batch.ingest.pipeline import Arrival, Choose, take_in
-from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 
@@ -25,17 +27,22 @@ class Intake:
 
     Attributes
     ----------
+    timetable : the calendar as the run knows it by now
     known : the ledger of the days the run is about, kept up to date
     n_new, n_changed : what the run has stored so far
     """
 
     settings: Settings
     run: Run
-    sessions: Sessions
+    timetable: Timetable
     known: Known
     n_new: int = 0
     n_changed: int = 0
     batches: list[Batch] = field(default_factory=list)
+
+    def read_calendar(self) -> None:
+        """Take note of a calendar that has changed."""
+        self.timetable = Timetable(read_calendar(self.run.warehouse.con))
 
     def receive(
         self, source: str, dataset: LiveDataset, days: list[date], reply: Reply, *, choose: Choose | None = None
@@ -48,7 +55,7 @@ class Intake:
         rows, end = reply.rows, days[-1]
         if rows is None:
             return self._note(Batch(source, dataset.name, end, "failed", n_calls=reply.n_calls, why=reply.why), days)
-        rows = self._known_by_now(dataset, rows.with_columns(**dataset.table.derived))
+        rows = self._known_by_now(dataset, final_rows(dataset.table, rows, self.timetable.calendar))
         status, why = self._judged(dataset, end, rows)
         batch = Batch(source, dataset.name, end, status, n_calls=reply.n_calls, why=why)
         if status in ("empty", "failed") or (status == "partial" and dataset.is_whole_market):
@@ -83,7 +90,7 @@ class Intake:
                 *(con, arrival),
                 settings=self.settings,
                 run=self.run,
-                sessions=list(self.sessions.days),
+                calendar=self.timetable.calendar,
                 choose=choose or (lambda good: self._news(con, dataset, batch.event_date, good)),
             )
             stored = replace(batch, n_rows=rows.height, n_rejected=taken.n_rejected)

@@ -14,13 +14,15 @@ from datetime import date
 from typing import Any
 
 from kstock_batch.errors import ConfigError, DataNotReady
-from kstock_batch.ingest.live.asking import Asker
+from kstock_batch.ingest.calendar import extend_calendar
+from kstock_batch.ingest.live.asking import Asker, Reply
 from kstock_batch.ingest.live.batches import Batch, Known
+from kstock_batch.ingest.live.closed_days import NEAR, settle_day
 from kstock_batch.ingest.live.cross_check import SESSIONS_BACK, Checked, check, due_checks
 from kstock_batch.ingest.live.datasets import DATASETS, LiveDataset
 from kstock_batch.ingest.live.intake import Intake
-from kstock_batch.ingest.live.timing import final_at, final_sessions, newest_final_session, require_final
-from kstock_batch.ingest.pipeline import extend_calendar, require_one_kind
+from kstock_batch.ingest.live.timing import Timetable
+from kstock_batch.ingest.pipeline import require_one_kind
 from kstock_batch.ingest.sources.live import Source
 from kstock_batch.market.sessions import KST_OFFSET, Sessions
 from kstock_batch.settings import Settings
@@ -40,6 +42,7 @@ class Night:
     provisional : datasets that are not final yet, with the time in Seoul from which they are
     missing : datasets that no source gave for their newest session, with what became of the sources
     n_undone : (dataset, session) pairs of earlier nights that are left for the next ones
+    learnt : what the answers showed of the calendar
     gap : sessions before those that a night goes back to, of which there are no prices
     """
 
@@ -50,6 +53,7 @@ class Night:
     provisional: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     n_undone: int = 0
+    learnt: list[str] = field(default_factory=list)
     gap: tuple[date, date] | None = None
     n_new: int = 0
     n_changed: int = 0
@@ -59,7 +63,7 @@ class Night:
     def summary(self) -> str:
         """Return what came of the night, as a sentence."""
         if self.is_closed:
-            return f"{self.as_of} was no session of the exchange: nothing was asked"
+            return f"{self.as_of} was no session of the exchange: {self.n_new:,} new rows of other days"
         stored = f"{self.n_new:,} new rows, {self.n_changed:,} changed as-of {self.as_of} with {self.n_calls:,} calls"
         disagreeing = sum(check.n_disagreeing for check in self.checks)
         compared = f", {len(self.checks)} cross-checks: {disagreeing:,} rows disagree" if self.checks else ""
@@ -72,6 +76,7 @@ class Night:
         """Return what a person should know beside the table, a sentence each."""
         told = [f"{name} is provisional until {at} in Seoul: not asked for" for name, at in self.provisional.items()]
         told += [f"missing: {name} ({why})" for name, why in self.missing.items()]
+        told += self.learnt
         told += [str(check) for check in self.checks if check.n_disagreeing]
         if self.n_undone:
             told.append(f"{self.n_undone:,} sessions of datasets of earlier nights are left for the next ones")
@@ -100,11 +105,11 @@ class Night:
             )
 
 
-def prepare(run: Run) -> Sessions:
-    """Make the calendar reach past now and return its sessions; refuse a store of invented prices."""
+def prepare(run: Run, settings: Settings) -> Timetable:
+    """Make the calendar reach past now and return it; refuse a store of invented prices."""
     with run.warehouse.transaction() as con:
         require_one_kind(con, run)
-        return Sessions(extend_calendar(con, run.started_at))
+        return Timetable(extend_calendar(con, settings, run))
 
 
 def ready(sources: Sequence[Source]) -> list[Source]:
@@ -120,13 +125,13 @@ def run_night(
     run: Run, settings: Settings, sources: Sequence[Source], *, as_of: date | None, advance: Advance = lambda _: None
 ) -> Night:
     """Ask for ``as_of`` (default: the newest session whose prices are final) and for what earlier nights missed."""
-    now, sessions = run.started_at, prepare(run)
-    day = as_of or newest_final_session(sessions, now)
+    timetable = prepare(run, settings)
+    day = as_of or timetable.newest_final_session(run.started_at)
     run.as_of = day
-    if day not in sessions:
+    if day not in timetable.sessions:
         return Night(day, is_closed=True)
-    require_final(day, sessions, now)
-    evening = _Evening(run, settings, sessions, Asker(ready(sources)), day, advance)
+    timetable.require_final(day, run.started_at)
+    evening = _Evening(run, settings, timetable, Asker(ready(sources)), day, advance)
     evening.catch_up()
     evening.ask_for_the_session()
     evening.hear_others()
@@ -137,18 +142,26 @@ class _Evening:
     """One night under way."""
 
     def __init__(
-        self, run: Run, settings: Settings, sessions: Sessions, asker: Asker, day: date, advance: Advance
+        self, run: Run, settings: Settings, timetable: Timetable, asker: Asker, day: date, advance: Advance
     ) -> None:
-        self.run, self.settings, self.sessions, self.asker, self.advance = run, settings, sessions, asker, advance
+        self.run, self.settings, self.asker, self.advance = run, settings, asker, advance
         self.night = Night(day)
-        self.first = self._first_session()
-        self.intake = Intake(settings, run, sessions, Known.between(run.warehouse.con, self.first, day))
+        self.first = self._first_session(timetable.sessions)
+        near = Known.between(run.warehouse.con, self.first - NEAR, day)
+        self.intake = Intake(settings, run, timetable, near)
         self.datasets = in_order(run, [dataset for dataset in DATASETS.values() if asker.offering(dataset.name)])
-        self.finals = {
-            dataset.name: days
-            for dataset in self.datasets
-            if (days := final_sessions(dataset, self.first, day, sessions, run.started_at))
-        }
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions as they are known by now."""
+        return self.intake.timetable.sessions
+
+    @property
+    def finals(self) -> dict[str, list[date]]:
+        """The sessions whose rows are final, of each dataset that has some."""
+        table, span = self.intake.timetable, (self.first, self.night.as_of)
+        found = {one.name: table.final_sessions(one, *span, self.run.started_at) for one in self.datasets}
+        return {name: days for name, days in found.items() if days}
 
     def catch_up(self) -> None:
         """Ask for what earlier nights left undone, oldest session first, so that facts arrive in their order."""
@@ -156,7 +169,7 @@ class _Evening:
         missed = sorted((day, n) for n, dataset in enumerate(daily) for day in self._undone(dataset)[0])
         with self.run.stage("ask for earlier sessions"):
             for day, n in missed:
-                if 2 * self.asker.n_calls < self.settings.calls_a_night:
+                if 2 * self.asker.n_calls < self.settings.calls_a_night and day in self.sessions:
                     self._ask(daily[n], [day])
         self.night.n_undone = sum(len(self._undone(dataset)[0]) for dataset in daily)
 
@@ -185,15 +198,17 @@ class _Evening:
     def told(self, offered: set[str]) -> Night:
         """Return what came of it; ``offered``: what the chosen sources have, whether or not they can be asked."""
         night, now = self.night, self.run.started_at
+        night.is_closed = night.as_of not in self.sessions
+        finals = {} if night.is_closed else self.finals
         for name, dataset in DATASETS.items():
-            newest = self.finals.get(name, [None])[-1]
-            if newest is None and dataset.is_needed and name in offered:
+            newest = finals.get(name, [None])[-1]
+            if newest is None and not night.is_closed and dataset.is_needed and name in offered:
                 night.missing[name] = "no source that can be asked has it"
             elif newest and not self.intake.known.done_by(name, newest):
                 asked = [str(batch) for batch, _ in self.intake.known.of(name, newest).values()]
                 night.missing[name] = "; ".join(asked)
             if name in {d.name for d in self.datasets} and not dataset.plus_sessions:
-                at = final_at(dataset, night.as_of, self.sessions)
+                at = self.intake.timetable.final_at(dataset, self.sessions.at_or_before(night.as_of))
                 night.provisional |= {name: f"{at + KST_OFFSET:%H:%M}"} if at > now else {}
         intake = self.intake
         night.batches, night.gap = intake.batches, self._gap()
@@ -201,16 +216,18 @@ class _Evening:
         return night
 
     def _ask(self, dataset: LiveDataset, days: list[date]) -> None:
-        """Ask the sources in their order until one has the days whole."""
+        """Ask the sources in their order until one has the days whole; learn from prices that nobody has."""
+        replies: list[tuple[str, Reply]] = []
         for source in self.asker.offering(dataset.name):
             if dataset.is_open_ended and source.offers[dataset.name] != "range":
                 continue  # it adds single days of its own to the others' series: see hear_others
             self.advance(f"{source.name}: {dataset.name} of {days[-1]}")
-            start = days[0] - dataset.overlap
-            if self.intake.receive(
-                source.name, dataset, days, self.asker.ask(source, dataset.name, start, days[-1])
-            ).is_done:
+            reply = self.asker.ask(source, dataset.name, days[0] - dataset.overlap, days[-1])
+            if self.intake.receive(source.name, dataset, days, reply).is_done:
                 return
+            replies.append((source.name, reply))
+        if dataset.name == "price" and (learnt := settle_day(self.intake, days[-1], replies)):
+            self.night.learnt.append(learnt)
 
     def _undone(self, dataset: LiveDataset) -> tuple[list[date], list[date]]:
         """Return the sessions still to be asked for: the earlier ones, and the newest final one."""
@@ -221,9 +238,9 @@ class _Evening:
             undone = [day for day in undone if day > long_ago or not _all_empty(known, dataset, day)]
         return undone, [] if known.done_by(dataset.name, newest) else [newest]
 
-    def _first_session(self) -> date:
+    def _first_session(self, sessions: Sessions) -> date:
         """Return how far a night goes back: to the first that this store knows of."""
-        window = self.sessions.back(self.night.as_of, self.settings.catch_up_sessions)
+        window = sessions.back(self.night.as_of, self.settings.catch_up_sessions)
         (known,) = self.run.warehouse.con.execute(
             "SELECT least((SELECT min(session) FROM raw_price), (SELECT min(event_date) FROM ingest_batch))"
         ).fetchall()[0]
