@@ -400,6 +400,16 @@ def test_a_key_in_an_address_a_header_or_a_form_is_in_no_error_no_file_and_no_lo
     assert exchange.calls[0].headers["auth_key"] == SECRET  # it was sent
 
 
+def test_a_key_that_a_library_quotes_in_its_error_is_masked(session, monkeypatch):
+    def quoting(*_, **__):
+        raise requests.exceptions.ConnectionError(f"Max retries exceeded with url: /rows.json?crtfc_key={SECRET}&x=1")
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", quoting)
+    with pytest.raises(SourceUnreachable, match=r"with url: /rows\.json\?crtfc_key=\*\*\*&x=1, 4 times") as caught:
+        session.get("http://127.0.0.1:1/rows.json")
+    assert SECRET not in everywhere(caught.value)
+
+
 @pytest.mark.parametrize("how", ["query", "header", "form"])
 def test_a_key_that_an_answer_repeats_is_masked(session, exchange, how):
     exchange.fail("/rows.json", replaced(Reply.json({"message": f"no such key: {SECRET}"}, status=401)))
