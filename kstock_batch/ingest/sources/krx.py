@@ -20,7 +20,7 @@ from kstock_batch.ingest.sources.printed import read_listing, read_prices
 from kstock_batch.ingest.sources.rows import finished, seoul_instant
 from kstock_batch.ingest.sources.text import UPDATE, Field, as_text, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
-from kstock_batch.redaction import MASK
+from kstock_batch.redaction import redacted
 from kstock_batch.settings import Settings
 
 KEY = "KSTOCK_KRX_KEY"
@@ -154,7 +154,7 @@ def _refused(service: str, why: str) -> CredentialRefused:
 
 def _table(response: requests.Response, service: str, key: str) -> pl.DataFrame:
     """Return the rows of an answer, or say what came instead; an answer may repeat the key."""
-    shown = response.text.replace(key, MASK)[:120]
+    shown = redacted(response.text, {KEY: key})[:120]
     try:
         told = response.json()
     except ValueError as error:
