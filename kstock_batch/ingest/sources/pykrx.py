@@ -131,7 +131,7 @@ class Pykrx:
         held = _read(answer, _HOLDING, _HOLDINGS)
         if not held.is_empty():
             held = held.filter(HAS_PRICE).select("ticker", "foreign_holding_pct")
-            traded = traded.join(held, on="ticker", how="left", validate="1:1")
+            traded = traded.join(held, on="ticker", how="left", validate="m:1")
         return traded.with_columns(session=pl.lit(day))
 
     def _net_purchases(self, market: str, day: date) -> pl.DataFrame:
