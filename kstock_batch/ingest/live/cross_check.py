@@ -24,6 +24,7 @@ from kstock_batch.market.tables import Table
 from kstock_batch.store.ledger import Run
 from kstock_batch.store.warehouse import insert_rows
 
+COMPLETED = ("listing", "macro")  # one source knows industries, another one the index of Seoul
 SESSIONS_BACK = 3  # KRX's own interface tells of a session on the morning after
 # Sources that copy the exchange differ in single names. The audit of the official change calls 1 % of a market, at
 # least three names, prices of another day; so does this one.
@@ -56,18 +57,23 @@ class Checked:
 def other_source(asker: Asker, known: Known, dataset: LiveDataset, day: date, now: datetime) -> Source | None:
     """Return who is asked for a second opinion of a day that is stored, if anybody is.
 
-    Each once a day of Seoul at most, and only the first in the order: its word is what counts. Of series, the first
-    that has some of its own, day by day.
+    Each once a day of Seoul at most, and of numbers that can be compared only the first in the order: its word is what
+    counts. Listings and series are completed by the first that has not been heard today.
     """
     done, batches = known.done_by(dataset.name, day), known.of(dataset.name, day)
     if len(done) != 1:  # not stored yet, or heard already
         return None
-    others = (source for source in asker.offering(dataset.name) if source.name != done[0])
-    other = next((source for source in others if source.offers[dataset.name] == "day"), None)
-    if other is None or asker.why_shut(other, dataset.name):
-        return None
-    asked = batches.get(other.name)
-    return None if asked and seoul_date(asked[1]) >= seoul_date(now) else other
+    others = [
+        source
+        for source in asker.offering(dataset.name)
+        if source.name != done[0] and source.offers[dataset.name] == "day"
+    ]
+    unheard = [
+        source
+        for source in (others[:1] if compared_columns(dataset.table) else others)
+        if source.name not in batches or seoul_date(batches[source.name][1]) < seoul_date(now)
+    ]
+    return next((source for source in unheard if not asker.why_shut(source, dataset.name)), None)
 
 
 def due_checks(
@@ -75,7 +81,7 @@ def due_checks(
 ) -> list[tuple[Source, LiveDataset, date]]:
     """Return whom to ask for a second opinion of what, the newest days first."""
     now = intake.run.started_at
-    chosen = [dataset for dataset in datasets if compared_columns(dataset.table) or dataset.name == "macro"]
+    chosen = [dataset for dataset in datasets if compared_columns(dataset.table) or dataset.name in COMPLETED]
     wanted = [(dataset, day) for day in reversed(days) for dataset in chosen]
     asked = [(other_source(asker, intake.known, dataset, day, now), dataset, day) for dataset, day in wanted]
     return [(other, dataset, day) for other, dataset, day in asked if other]

@@ -34,6 +34,7 @@ class LiveDataset:
 
 # FRED tells the won's rate of a week on the Monday after it; a filing may be received after the night has asked.
 _A_WEEK_LATE, _OVER_A_WEEKEND = timedelta(days=10), timedelta(days=4)
+_ALL_IN_FORCE = timedelta(days=20 * 365)  # a list without dates of its own: every one that stands
 
 # Prices are final a quarter of an hour after the close, investor flows from 18:10, short balances two sessions later.
 DATASETS: dict[str, LiveDataset] = {
@@ -42,7 +43,7 @@ DATASETS: dict[str, LiveDataset] = {
         LiveDataset("price", TABLES["raw_price"], time(15, 45), is_whole_market=True, is_needed=True),
         LiveDataset("market_cap", TABLES["raw_market_cap"], time(15, 45), is_whole_market=True),
         LiveDataset("listing", TABLES["raw_listing"], time(15, 45), is_whole_market=True, is_needed=True),
-        LiveDataset("designation", TABLES["raw_designation"], time(15, 45)),
+        LiveDataset("designation", TABLES["raw_designation"], time(15, 45), is_open_ended=True, overlap=_ALL_IN_FORCE),
         LiveDataset("valuation", TABLES["raw_valuation"], time(18, 10), is_whole_market=True),
         LiveDataset("flow", TABLES["raw_flow"], time(18, 10), is_whole_market=True),
         LiveDataset("market_flow", TABLES["raw_market_flow"], time(18, 10)),

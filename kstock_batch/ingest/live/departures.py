@@ -23,7 +23,7 @@ def departed(con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, day: date) -> p
     if not con.execute("SELECT count(*) FROM raw_price WHERE session = $day", {"day": day}).fetchall()[0][0]:
         return rows.clear()
     known_at, source = rows["available_at"].max(), rows["source"][0]
-    con.register("listed", rows.select("ticker", "market"))
+    con.register("listed", rows.filter(pl.col("last_seen").is_null()).select("ticker", "market"))
     gone: pl.DataFrame = con.sql(
         f"SELECT {_columns(table)}, l.available_at FROM ({standing(table)}) AS l"
         " WHERE l.last_seen IS NULL AND l.available_at < $known_at AND l.ticker NOT IN (SELECT ticker FROM listed)"

@@ -56,12 +56,8 @@ class PykrxLibrary:
 
     def needs(self) -> list[Need]:
         """Return what is missing before it can be asked."""
-        lacking = [name for name in ACCOUNT if not self._environ.get(name)]
-        needs = [] if _is_installed() else [Need("the package pykrx is not installed", INSTALL)]
-        if lacking:
-            fix = "make an account at data.krx.co.kr, it costs nothing, and set both in the environment"
-            needs.append(Need(f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set", fix))
-        return needs
+        package = [] if _is_installed() else [Need("the package pykrx is not installed", INSTALL)]
+        return package + self._account_needs()
 
     def ask(self, question: str, **asked: object) -> pl.DataFrame:
         """Return what KRX answers to one of pykrx's questions (a class of its market/core.py), as texts."""
@@ -79,7 +75,15 @@ class PykrxLibrary:
                 raise SourceChanged(f"{of} answers without {error}", fix=UPDATE) from error
             except ValueError as error:  # requests' JSONDecodeError is one
                 raise SourceChanged(f"{of} answers with what is no JSON: {error}", fix=UPDATE) from error
-        return as_text(frame.to_dict(orient="records"), of=of)
+        known = frame.astype(object).where(frame.notna(), None)  # pandas makes a value that is not there a NaN
+        return as_text(known.to_dict(orient="records"), of=of)
+
+    def _account_needs(self) -> list[Need]:
+        lacking = [name for name in ACCOUNT if not self._environ.get(name)]
+        if not lacking:
+            return []
+        fix = "make an account at data.krx.co.kr, it costs nothing, and set both in the environment"
+        return [Need(f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set", fix)]
 
     def _log_in(self, auth: ModuleType) -> None:
         """Make the session one that KRX knows; a refused login is not tried again, since KRX locks accounts."""
@@ -87,7 +91,7 @@ class PykrxLibrary:
             raise self._refusal
         if self._logged_in_at is not None and self._clock() - self._logged_in_at < LOGIN_LASTS_S:
             return
-        if needs := [need for need in self.needs() if "not set" in need.what]:
+        if needs := self._account_needs():
             raise CredentialRefused(f"pykrx: {needs[0].what}", fix=needs[0].fix)
         heard = _Heard(self._session)
         try:
