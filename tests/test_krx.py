@@ -147,6 +147,15 @@ def test_index_closes_become_series_and_one_that_was_not_computed_does_not(krx, 
     ]
 
 
+def test_a_series_of_dashes_is_no_row(exchange, krx, market):
+    exchange.fail(
+        "/idx/kospi_dd_trd",
+        rewritten(lambda row: row | {"CLSPRC_IDX": "-"} if row["IDX_NM"] == "코스피 200" else row),
+    )
+    told = krx().fetch("macro", market.sessions[12], market.sessions[12])
+    assert told["series"].to_list() == ["KOSDAQ", "KOSPI"]
+
+
 @pytest.mark.parametrize("dataset", sorted(Krx.offers))
 def test_a_closed_day_and_one_not_published_yet_have_no_rows(exchange, krx, market, dataset):
     serve_krx(exchange, market, published=market.sessions[-2])
@@ -217,7 +226,7 @@ def test_an_index_that_is_gone_is_named(exchange, krx, market):
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (Reply.json({"OutBlock_2": []}), r"answers 200 without 'OutBlock_1': {'OutBlock_2': \[\]}"),
+        (Reply.json({"OutBlock_2": []}), r"answers 200 without 'OutBlock_1': {\"OutBlock_2\": \[\]}"),
         (Reply.json({"OutBlock_1": "none"}), "answers 200 without 'OutBlock_1'"),
         (Reply.json({"OutBlock_1": ["a row"]}), "answers 'a row' where a row with named values should be"),
         (Reply.json([]), "answers 200 without 'OutBlock_1'"),
@@ -293,11 +302,14 @@ def test_the_key_goes_into_the_header_and_nowhere_else(exchange, krx, market):
     assert not any(KEY in json.dumps([call.path, call.query, call.form]) for call in exchange.calls)
 
 
-def test_an_error_never_holds_the_key(exchange, krx, market):
+@pytest.mark.parametrize("status", [401, 200, 404])
+@pytest.mark.parametrize("code", ["401", "900"])
+def test_an_error_never_holds_the_key(exchange, krx, market, status, code):
     def echo(asked: Request, sound: Reply) -> Reply:
-        return Reply.json({"respMsg": f"no {asked.headers['auth_key']}", "respCode": "401"}, status=401)
+        message = f"{'x' * 70} {asked.headers['auth_key']}"  # at the end of what is shown
+        return Reply.json({"respMsg": message, "respCode": code}, status=status)
 
     exchange.fail("/sto/*", echo)
-    with pytest.raises(CredentialRefused) as caught:
+    with pytest.raises((CredentialRefused, SourceChanged)) as caught:
         krx().fetch("price", market.sessions[12], market.sessions[12])
-    assert KEY not in str(caught.value)
+    assert KEY[:12] not in str(caught.value)

@@ -1,4 +1,4 @@
-"""KRX's data site through the real pykrx, unchanged, against a fake site: rows, guards, silence and the number of calls."""
+"""KRX's data site through the real pykrx, unchanged, against a fake site: rows, guards, silence, number of calls."""
 
 from __future__ import annotations
 
@@ -237,9 +237,7 @@ def test_an_answer_that_is_no_json_is_said_to_be_none(krx, market):
 
 
 def test_a_question_pykrx_no_longer_knows_is_named(krx, market, monkeypatch):
-    from pykrx.website.krx.market import core
-
-    monkeypatch.delattr(core, "전종목_공매도_잔고")
+    monkeypatch.delattr(pykrx_library._parts().questions, "전종목_공매도_잔고")
     with pytest.raises(SourceChanged, match="this release of pykrx does not know 전종목_공매도_잔고"):
         krx.make().fetch("short_balance", market.sessions[12], market.sessions[12])
 
@@ -256,16 +254,49 @@ def test_market_flows_by_more_groups_are_not_taken_for_those_by_four(krx, market
         krx.make().fetch("market_flow", market.sessions[12], market.sessions[12])
 
 
-@pytest.mark.parametrize(("group", "name"), [("9000", "foreign_net"), ("7050", "institution_net")])
-@pytest.mark.parametrize("kept", [0, 2])
-def test_half_a_list_of_one_group_is_not_read_as_stocks_it_did_not_touch(krx, market, group, name, kept):
+GROUPS = pytest.mark.parametrize(("group", "name"), [("9000", "foreign_net"), ("7050", "institution_net")])
+
+
+@GROUPS
+@pytest.mark.parametrize("every", [0, 6])
+def test_a_list_of_a_few_is_none(krx, market, group, name, every):
     def cut(asked, sound):
-        half = [] if kept == 0 else sound_rows(sound)[:: kept + 1]
-        return Reply.json({"output": half})
+        return Reply.json({"output": sound_rows(sound)[::every] if every else []})
 
     krx.exchange.fail(fake.DATA, cut, when=lambda asked: asked.form.get("invstTpCd") == group)
-    with pytest.raises(SourceUnreachable, match=rf"pykrx lists \d+ of \d+ KOSPI stocks for {name} on 2026-05-21"):
+    with pytest.raises(SourceUnreachable, match=rf"pykrx lists \d+ of \d+ KOSPI stocks for {name} on 2026-05-21\n"):
         krx.make().fetch("flow", market.sessions[12], market.sessions[12])
+
+
+@GROUPS
+def test_who_is_absent_from_half_a_list_is_unknown(krx, market, group, name):
+    krx.exchange.fail(
+        fake.DATA,
+        lambda asked, sound: Reply.json({"output": sound_rows(sound)[::2]}),
+        when=lambda asked: asked.form.get("invstTpCd") == group,
+    )
+    told = krx.make().fetch("flow", market.sessions[12], market.sessions[12])
+    whole = market.of("flow", market.sessions[12])
+    assert 0.4 * whole.height < told[name].null_count() < 0.6 * whole.height
+    known = told.drop_nulls(name).join(whole, on="ticker", suffix="_true", validate="1:1")
+    assert known[name].to_list() == known[f"{name}_true"].to_list()
+
+
+def test_a_stock_that_is_listed_twice_is_named(krx, market):
+    krx.fail(fake.NET_BUYERS, lambda asked, sound: Reply.json({"output": sound_rows(sound) + sound_rows(sound)[:1]}))
+    with pytest.raises(SourceChanged, match=r"pykrx 투자자별_순매수상위종목 answers more than one row of \w{6}"):
+        krx.make().fetch("flow", market.sessions[12], market.sessions[12])
+
+
+def test_a_value_that_one_row_lacks_is_unknown(krx, market):
+    def cut(asked, sound):
+        rows = json.loads(sound.body)["OutBlock_1"]
+        del rows[0]["KIND_STKCERT_TP_NM"], rows[0]["LIST_DD"]
+        return Reply.json({"OutBlock_1": rows})
+
+    krx.fail(fake.STOCKS, cut)
+    told = krx.make().fetch("listing", market.sessions[-1], market.sessions[-1])
+    assert told.sort("ticker").select("first_seen", "is_preferred").row(0) == (None, False)
 
 
 def sound_rows(sound: Reply) -> list[dict[str, str]]:

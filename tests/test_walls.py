@@ -6,6 +6,7 @@ import io
 
 import pytest
 import requests
+
 from fake_exchange.server import (
     BLOCK_PAGE,
     BLOCK_PAGE_403,
@@ -21,8 +22,7 @@ from fake_exchange.server import (
     Reply,
     Request,
 )
-
-from kstock_batch.ingest.web.walls import charset_of, wall_in, wanted_kind
+from kstock_batch.ingest.web.walls import charset_of, is_under_repair, wall_in, wanted_kind
 
 DATA = "https://data.krx.co.kr/comm/bldAttendant/getJsonData.cmd"
 PAGE = "https://kind.krx.co.kr/corpgeneral/corpList.do"
@@ -77,6 +77,7 @@ def test_a_wall_is_named_wherever_it_stands(fault, kind, url):
         "<div class='g-recaptcha'></div>",
         "\n  LOGOUT\n",
         "<p>세션이 만료되었습니다</p>",
+        "<html><script>alert('비정상적인 접근입니다'); location.href = '/';</script><body></body></html>",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
@@ -130,6 +131,10 @@ def test_a_refusal_that_is_a_page_is_a_wall_and_one_in_json_is_none(status):
         Reply("일자,사유\n2026-11-25,거래가 제한되는 종목\n".encode(), content_type="text/csv"),
         Reply(b"PAR1\0you have been blocked", content_type="application/octet-stream"),
         Reply.html("<table><tr><td>회사명</td></tr><tr><td>로그인시스템</td></tr></table>", encoding="cp949", says=""),
+        Reply.html(
+            "<script>if (!ok) alert('비정상적인 접근입니다');</script><table><td>" + "코스피" * 9 + "</td></table>"
+        ),
+        Reply.html("<!-- 접속이 차단되었습니다 --><table><td>" + "코스피" * 9 + "</td></table>"),
         Reply.html("<html><body><p>약관을 위반하면 서비스 이용이 제한됩니다</p></body></html>"),
         Reply.html(
             "<html><body>" + "<p>거래 제한</p>" * 20_000 + "접속이 차단되었습니다</body></html>"
@@ -148,6 +153,20 @@ def test_a_login_page_that_was_asked_for_is_no_wall_but_a_block_in_its_place_is(
     assert wall_in(of(LOGIN_PAGE, url=LOGIN)) is None
     assert wall_in(of(LOGIN_REDIRECT, url=LOGIN)) is None
     assert wall_in(of(BLOCK_PAGE, url=LOGIN)) == "a block page"
+
+
+def test_a_captcha_may_be_part_of_a_login_page_that_was_asked_for():
+    assert wall_in(of(CAPTCHA, url=LOGIN)) is None
+
+
+@pytest.mark.parametrize("text", ["시스템 점검 중입니다", "서비스 정기 점검 안내", "The site is under maintenance"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+def test_a_page_that_tells_of_maintenance_is_no_wall_and_is_known(text, encoding):
+    page = Reply.html(f"<html><body><h1>{text}</h1></body></html>", encoding=encoding, says="")
+    assert wall_in(answer(page, DATA)) is None
+    assert is_under_repair(answer(page, DATA))
+    assert not is_under_repair(answer(page, PAGE))  # a page was asked for: what it says is the reader's to judge
+    assert not is_under_repair(answer(Reply.json({"ISU_NM": text}), DATA))
 
 
 def test_a_redirect_elsewhere_is_no_wall():
@@ -175,3 +194,17 @@ def test_what_is_wanted_is_told_by_the_accept_header_before_the_address():
 )
 def test_a_korean_body_is_read_in_the_charset_that_reads_it(body, content_type, charset):
     assert charset_of(body, content_type) == charset
+
+
+@pytest.mark.parametrize("piece", ["<", "<script>", "<!--", "<style", "접속 ", " ", "로그인", "ip", "<title>", "-->"])
+def test_a_page_made_to_be_slow_to_search_is_searched_in_one_pass(piece):
+    page = Reply.html("<" + piece * (190_000 // len(piece.encode())))
+    assert wall_in(answer(page, PAGE)) is None  # the square of its length would take minutes
+    assert not is_under_repair(answer(page, DATA))
+
+
+def test_what_is_opened_and_never_closed_hides_what_follows_unless_nothing_precedes():
+    table = "<table><td>" + "코스피" * 9 + "</td></table>"
+    assert wall_in(answer(Reply.html(f"{table}<script>접속이 차단되었습니다"))) is None
+    assert wall_in(answer(Reply.html(f"<script>1</script>{table}접속이 차단되었습니다"))) == "a block page"
+    assert wall_in(answer(Reply.html("<!-- <script> 접속이 차단되었습니다"))) == "a block page"

@@ -20,6 +20,7 @@ from kstock_batch.ingest.sources.printed import read_listing, read_prices
 from kstock_batch.ingest.sources.rows import finished, seoul_instant
 from kstock_batch.ingest.sources.text import UPDATE, Field, as_text, read_fields
 from kstock_batch.ingest.web.polite import PoliteSession
+from kstock_batch.redaction import MASK
 from kstock_batch.settings import Settings
 
 KEY = "KSTOCK_KRX_KEY"
@@ -132,7 +133,7 @@ class Krx:
             )
         except CredentialRefused as error:
             raise _refused(service, "does not accept the key") from error
-        return _table(response, service)
+        return _table(response, service, key)
 
     def _key(self, service: str) -> str:
         """Return the key of one service, or the one of all."""
@@ -151,21 +152,20 @@ def _refused(service: str, why: str) -> CredentialRefused:
     )
 
 
-def _table(response: requests.Response, service: str) -> pl.DataFrame:
-    """Return the rows of an answer, or say what came instead."""
+def _table(response: requests.Response, service: str, key: str) -> pl.DataFrame:
+    """Return the rows of an answer, or say what came instead; an answer may repeat the key."""
+    shown = response.text.replace(key, MASK)[:120]
     try:
         told = response.json()
     except ValueError as error:
         raise SourceChanged(
-            f"krx {service} answers {response.status_code} with what is no JSON: {response.text[:80]!r}", fix=UPDATE
+            f"krx {service} answers {response.status_code} with what is no JSON: {shown!r}", fix=UPDATE
         ) from error
     if isinstance(told, dict) and isinstance(told.get("OutBlock_1"), list):
         return as_text(told["OutBlock_1"], of=f"krx {service}")
     if isinstance(told, dict) and str(told.get("respCode")) in _REFUSALS:
         raise _refused(service, "does not accept the key")
-    raise SourceChanged(
-        f"krx {service} answers {response.status_code} without 'OutBlock_1': {str(told)[:120]}", fix=UPDATE
-    )
+    raise SourceChanged(f"krx {service} answers {response.status_code} without 'OutBlock_1': {shown}", fix=UPDATE)
 
 
 def _require_day(answer: pl.DataFrame, day: date, service: str) -> None:

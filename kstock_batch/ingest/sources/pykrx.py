@@ -30,7 +30,9 @@ _MARKET_FLOWS, _SHORTS, _STOCKS = "투자자별_거래실적_전체시장_일별
 _MARKETS = {"KOSPI": "STK", "KOSDAQ": "KSQ"}
 _SHORT_MARKETS = (1, 2)  # KOSPI, KOSDAQ
 _NET = {"foreign_net": "9000", "institution_net": "7050"}  # foreigners (without "other foreigners"), all institutions
-_FEWEST = 0.5  # of the names that either group traded: on a whole list of institutions there are seven in ten or more
+# Of the names that either group traded. A list of fewer is none; on one of most, who is absent was not touched: 0.
+# In between it may be half a list: who is absent is unknown.
+_FEWEST, _MOST = 0.25, 0.6
 _INVESTORS = {"TRDVAL1": "기관합계", "TRDVAL2": "기타법인", "TRDVAL3": "개인", "TRDVAL4": "외국인합계"}
 
 _RATIO = {
@@ -133,7 +135,7 @@ class Pykrx:
         return traded.with_columns(session=pl.lit(day))
 
     def _net_purchases(self, market: str, day: date) -> pl.DataFrame:
-        """Return the shares each group bought net in one market; who is not on a whole list did not trade: 0."""
+        """Return the shares each group bought net of each stock of one market that either of them traded."""
         lists = {}
         for name, group in _NET.items():
             when = {"strtDd": _asked(day), "endDd": _asked(day)}
@@ -145,11 +147,12 @@ class Pykrx:
         for name, told in lists.items():
             if told.height < _FEWEST * names.height:
                 raise SourceUnreachable(
-                    f"pykrx lists {told.height} of {names.height} {market} stocks for {name} on {day}, half a list",
+                    f"pykrx lists {told.height} of {names.height} {market} stocks for {name} on {day}",
                     fix="nothing of it is stored; ask again later in the evening",
                 )
             listed = told.with_columns(is_listed=pl.lit(True))
-            known = pl.when(_C("is_listed")).then(_C(name)).otherwise(0.0).alias(name)
+            absent = 0.0 if told.height >= _MOST * names.height else None
+            known = pl.when(_C("is_listed")).then(_C(name)).otherwise(absent).alias(name)
             names = names.join(listed, on="ticker", how="left", validate="1:1").with_columns(known).drop("is_listed")
         return names
 
@@ -200,8 +203,13 @@ def _asked(day: date) -> str:
 
 
 def _read(answer: pl.DataFrame, wanted: Mapping[str, Field], question: str) -> pl.DataFrame:
-    """Return an answer's fields; no rows have no columns to miss."""
-    return answer if answer.is_empty() else read_fields(answer, wanted, of=f"pykrx {question}")
+    """Return an answer's fields, a row a ticker; no rows have no columns to miss."""
+    if answer.is_empty():
+        return answer
+    read = read_fields(answer, wanted, of=f"pykrx {question}")
+    if "ticker" in wanted and (twice := read.filter(_C("ticker").is_duplicated())["ticker"].to_list()):
+        raise SourceChanged(f"pykrx {question} answers more than one row of {twice[0]}", fix=UPDATE)
+    return read
 
 
 def _ready(dataset: str, rows: pl.DataFrame, start: date, end: date) -> pl.DataFrame:

@@ -79,7 +79,8 @@ class PykrxLibrary:
                 raise SourceChanged(f"{of} answers without {error}", fix=UPDATE) from error
             except ValueError as error:  # requests' JSONDecodeError is one
                 raise SourceChanged(f"{of} answers with what is no JSON: {error}", fix=UPDATE) from error
-        return as_text(frame.to_dict(orient="records"), of=of)
+        known = frame.astype(object).where(frame.notna(), None)  # pandas makes a value that is not there a NaN
+        return as_text(known.to_dict(orient="records"), of=of)
 
     def _log_in(self, auth: ModuleType) -> None:
         """Make the session one that KRX knows; a refused login is not tried again, since KRX locks accounts."""

@@ -27,6 +27,7 @@ def detour(session: PoliteSession) -> Iterator[None]:
     def through(self: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
         if isinstance(self, PoliteSession):
             return request(self, method, url, **more)
+        more["headers"] = {**self.headers, **(more.get("headers") or {})}
         response = session.request(method, url, **more)
         self.cookies.update(session.cookies)  # pykrx reads the login's cookie from its own
         return response

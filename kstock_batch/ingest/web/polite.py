@@ -45,13 +45,14 @@ from kstock_batch.errors import ConfigError, CredentialRefused, SourceUnreachabl
 from kstock_batch.ingest.web.addresses import is_secret, moved, shown
 from kstock_batch.ingest.web.limits import Limits
 from kstock_batch.ingest.web.state import SourceState, Turn, utc_now
-from kstock_batch.ingest.web.walls import charset_of, wall_in
+from kstock_batch.ingest.web.walls import charset_of, is_under_repair, wall_in
 from kstock_batch.redaction import MASK, SHORTEST
 
 WORTH_RETRYING = frozenset({429, 500, 502, 503, 504})
 _BREAKS = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError, HTTPError, OSError)
 _LONGEST_WISH_S = 24 * 3600.0
 _PIECE = 1 << 16  # bytes
+_LARGEST = 1 << 29  # bytes, unpacked: twenty times the largest file there is
 _SECRET_HEADER = re.compile(r"key|token|auth|secret|cookie", re.IGNORECASE)
 _NO_REDIRECT: Mapping[str, str] = MappingProxyType({})
 
@@ -119,6 +120,10 @@ class _TryAgain(Exception):
     """What may go better the next time; its text says what happened."""
 
 
+class _TooMuch(Exception):
+    """An answer without end."""
+
+
 class _PoliteAdapter(HTTPAdapter):
     """What sends: so that nothing, a redirect or a prepared request, goes around it."""
 
@@ -160,6 +165,8 @@ class _PoliteAdapter(HTTPAdapter):
             try:
                 response = super().send(request, stream=True, timeout=limits.timeout_s, **ways)
                 _read_whole(response, limits.answer_s)
+            except _TooMuch as error:
+                raise _unreachable(self._source, str(request.url), str(error)) from None
             except SSLError as error:  # no second attempt makes a certificate valid
                 raise _unreachable(self._source, str(request.url), f"its certificate: {_told(error, before)}") from None
             except (Timeout, ReadTimeoutError):
@@ -174,6 +181,8 @@ class _PoliteAdapter(HTTPAdapter):
         url, status = shown(str(response.request.url)), response.status_code
         if wall := wall_in(response):
             raise turn.shut(f"{wall} came from {url}")
+        if is_under_repair(response):
+            raise _unreachable(self._source, url, "it says that it is closed for maintenance")
         if status in (401, 403):
             raise CredentialRefused(
                 f"{self._source} refuses its key or login ({status}) at {url}: {_start_of(response)}",
@@ -181,7 +190,7 @@ class _PoliteAdapter(HTTPAdapter):
             )
         if status in WORTH_RETRYING:
             wish_s = _wish(response.headers.get("Retry-After", ""), self._now())
-            if wish_s:
+            if wish_s > 0:
                 turn.postpone(wish_s)
             if wish_s > self._limits.wait_max_s:
                 raise _unreachable(self._source, url, f"it answers {status} and asks to come back in {wish_s:,.0f} s")
@@ -191,11 +200,14 @@ class _PoliteAdapter(HTTPAdapter):
 def _read_whole(response: requests.Response, answer_s: float) -> None:
     """Read the body of an answer, within ``answer_s``; one that is cut short raises."""
     end = time.monotonic() + answer_s
-    pieces = []
+    pieces: list[bytes] = []
+    room = _LARGEST
     try:
         # read1 returns what is there, so that a body that drips meets the deadline; read would wait for a full piece.
         while piece := response.raw.read1(_PIECE, decode_content=True):
             pieces.append(piece)
+            if (room := room - len(piece)) < 0:
+                raise _TooMuch(f"an answer of over {_LARGEST:,} bytes")
             if time.monotonic() > end:
                 raise OSError(f"the answer was not complete within {answer_s:g} s")
     except BaseException:
@@ -213,7 +225,7 @@ def _wish(retry_after: str, now: datetime) -> float:
         wish = float(retry_after) if re.fullmatch(r"\d+", retry_after.strip()) else _until(retry_after, now)
     except ValueError:
         return 0.0
-    return min(max(wish, 0.0), _LONGEST_WISH_S)
+    return min(wish, _LONGEST_WISH_S)
 
 
 def _until(http_date: str, now: datetime) -> float:

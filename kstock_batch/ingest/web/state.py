@@ -192,7 +192,7 @@ def blocked(source: str, block: Block) -> SourceBlocked:
 
 
 def _forgive(source: str) -> str:
-    return f"`kstock-batch doctor --forgive {source}`"
+    return f"`kstock-batch ingest forgive {source}`"
 
 
 def _midnight(now: datetime) -> datetime:
