@@ -349,9 +349,10 @@ def test_what_are_no_accounts_is_named(exchange, dart, fault, error, says):
         dart.fetch("financial", DAY, DAY)
 
 
-def test_one_report_without_its_dates_is_left_out_and_the_others_come(exchange, tmp_path):
+@pytest.mark.parametrize("lacking", [{"thstrm_dt": ""}, {"rcept_no": "17"}])
+def test_one_report_without_its_dates_is_left_out_and_the_others_come(exchange, tmp_path, lacking):
     dart = opened(exchange, tmp_path, many(2))
-    exchange.fail(ACCOUNTS, rewritten(lambda row: row | ({"thstrm_dt": ""} if row["corp_code"] == "00000001" else {})))
+    exchange.fail(ACCOUNTS, rewritten(lambda row: row | (lacking if row["corp_code"] == "00000001" else {})))
     assert dart.fetch("financial", DAY, DAY)["ticker"].to_list() == ["000020"]
 
 

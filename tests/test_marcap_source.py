@@ -124,6 +124,14 @@ def test_codes_that_lost_their_zeros_have_them_again(exchange, tmp_path):
     )
 
 
+def test_stocks_of_the_third_market_are_left_out(exchange, tmp_path):
+    rows = year_of(MARKET, 2026)
+    small = pl.when(pl.col("Code") == HALTED).then(pl.lit("KNX")).otherwise("MarketId").alias("MarketId")
+    serve(exchange, rows.with_columns(small))
+    told = opened(exchange, tmp_path).fetch("price", LAST, LAST)["ticker"].to_list()
+    assert told == [ticker for ticker in prices_of(LAST)["ticker"] if ticker != HALTED]
+
+
 def test_what_is_here_is_not_fetched_again(exchange, tmp_path):
     for _ in range(2):
         marcap = opened(exchange, tmp_path)

@@ -112,6 +112,12 @@ def test_no_key_is_needed(name, request):
 IDS = "VIXCLS,SP500,NASDAQCOM,DGS10,DEXKOUS"
 
 
+def test_days_that_fred_adds_of_its_own_are_left_out(fred, exchange):
+    days = [date(2026, 5, 15), MONDAY, FRIDAY, date(2026, 6, 1)]
+    exchange.serve(FRED_PATH, csv([f"observation_date,{IDS}", *(f"{day},1,2,3,4,5" for day in days)]))
+    assert set(fred.fetch("macro", MONDAY, FRIDAY)["event_date"]) == {MONDAY, FRIDAY}
+
+
 @pytest.mark.parametrize("blank", ["", "."])
 def test_fred_writes_a_missing_close_as_a_blank_or_a_period(fred, exchange, blank):
     exchange.serve(FRED_PATH, csv([f"observation_date,{IDS}", f"2026-05-18,14.22,{blank},{blank},4.25,{blank}"]))

@@ -19,6 +19,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import polars as pl
+import requests
 
 from kstock_batch.errors import BudgetSpent, CredentialRefused, KStockError, SourceChanged, SourceUnreachable
 from kstock_batch.ingest.sources.answers import body, branch, shown, tree
@@ -91,7 +92,8 @@ class Dart:
         tickers, reports = self._reports(start, end)
         told, open_reports = [], reports
         for n in range(max(map(len, _MONTHS.values()))):
-            told += [answer := self._figures(open_reports, n)]
+            answer = self._figures(open_reports, n)
+            told.append(answer)
             open_reports = open_reports - _answered(answer)
         return financial_rows(_of_reports(pl.concat(told), reports), tickers, self.name)
 
@@ -173,7 +175,7 @@ class Dart:
         _require_ok(service, status, str(answer.get("message", "")))
         return dict(answer)
 
-    def _get(self, service: str, asked: Mapping[str, object]) -> Any:
+    def _get(self, service: str, asked: Mapping[str, object]) -> requests.Response:
         params = {"crtfc_key": self._key, **{name: str(value) for name, value in asked.items()}}
         return self._session.get(f"{self._url}/{service}", params=params)
 

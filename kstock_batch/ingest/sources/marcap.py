@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _MAGIC = {".parquet": b"PAR1", ".gz": b"\x1f\x8b"}
 _SUFFIXES = ("parquet", "csv.gz")  # older years may have the second only
 _WHOLE_FROM = (1, 5)  # month and day of the next year: the file of December's last session is there by then
+_OUT_OF_REACH = "KNX"  # KONEX: the market of start-ups, which is not scored
 _MARKETS = {"STK": "KOSPI", "KSQ": "KOSDAQ", "KNX": "KONEX"}
 
 _FIELDS = {
@@ -152,7 +153,7 @@ def _read(path: Path, start: date, end: date) -> pl.DataFrame:
     told = rows.select(ours).filter(pl.col("session").is_between(start, end)).collect()
     if unknown := sorted(set(told["market"]) - _MARKETS.keys()):
         raise SourceChanged(f"marcap {path.name} has unknown markets {unknown[:5]}", fix=text.UPDATE)
-    return told.with_columns(
+    return told.filter(pl.col("market") != _OUT_OF_REACH).with_columns(
         pl.col("ticker").str.zfill(6), pl.col("market").replace_strict(_MARKETS, return_dtype=pl.String)
     )
 
