@@ -129,8 +129,8 @@ def raw_store(real_panel, tmp_path_factory):
 def test_raw_rows_in_and_factors_out_give_the_daily_returns_of_the_adjusted_prices(raw_store, real_panel):
     """Of the 278,589 rows that both hold with the session before: measured 99.61 %.
 
-    Without any factor it would still be 99.59 %: so few sessions have one. Those are asked by themselves (55 of 61 agree,
-    the adjusted prices lack the others), and every return must be the exchange's own.
+    Without any factor it would still be 99.59 %: so few sessions have one. So those are asked by themselves (55 of 61
+    agree, the adjusted prices lack the others), and every return must be the exchange's own.
     """
     levelled = asked(
         raw_store[0],

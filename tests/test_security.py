@@ -144,6 +144,13 @@ OURS: dict[str, dict[str, str]] = {
     "features/labels.py": {"statement": "an INSERT of a file of sql/"},
     "features/retrieval.py": {"columns": "quoted names, joined"},
     "judging/outcomes.py": {"table": "a name in a tuple of that function, or written here"},
+    "ingest/calendar.py": {
+        "name": "of DERIVED",
+        "due": "a name in a tuple, or written here",
+        "told": "one of two texts written here",
+        "table.name": "of a table contract, market/tables.py",
+        "table.day": "a column of it",
+    },
     "ingest/versions.py": {
         "table.name": "of a table contract, market/tables.py",
         "self.table.name": "of a table contract",

@@ -108,7 +108,7 @@ def require_no_trades(con: duckdb.DuckDBPyConnection, day: date, overrides: Over
     if reason := what_happened(con, day):
         raise ConfigError(
             f"{overrides.path} closes {day}, but the store holds {reason}",
-            fix="delete that line, or have the source's rows of that day retracted first",
+            fix="delete that line; if those rows are wrong, their source has to be mended and ingested --retroactive",
         )
 
 

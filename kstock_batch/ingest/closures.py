@@ -44,7 +44,7 @@ class Answer:
     def of(cls, con: duckdb.DuckDBPyConnection, source: str, day: date, rows: pl.DataFrame) -> "Answer":
         """Return what ``rows`` of raw_price, as the source gave them for ``day``, come to."""
         traded = rows.filter(pl.col("volume") > 0)
-        before = Query.load("ingest/close_before").frame(con, day=day)
+        before = Query.load("ingest/close_before").frame(con, start=day)
         echoed = traded.join(before, on=["ticker", "price_basis", "close", "volume"], how="semi")
         return cls(source, rows.height, traded.height, echoed.height)
 

@@ -16,7 +16,7 @@ from kstock_batch.market.tables import Rule
 N_FOLLOWED = 8  # a liquidation has seven sessions
 DAILY_LIMIT = 0.30
 BASE_ROSE = 1.05  # base price over a close it cannot be above at all: what is left is a close that was wrong
-BASE_FELL = 0.10  # nine shares for one were the most ever given away
+BASE_FELL = 0.10  # eight new shares for each make a ninth; a split may go further, but comes after a halt
 BEFORE = ("session_number", "close_before", "is_followed", "is_stated")
 
 _C = pl.col
