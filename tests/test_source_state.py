@@ -296,9 +296,9 @@ def test_a_full_disk_while_a_block_is_written_still_shuts_the_source(state, cloc
         patched.setattr(block, "write_atomically", full)
         with suppress(Exception):
             turn.shut("a block page")
+    assert state.block("krx", NIGHT + timedelta(hours=5)).until == NIGHT + timedelta(hours=24)
     with pytest.raises(SourceBlocked, match="cannot be read"):
         ask(state, clock)
-    assert state.block("krx", NIGHT + timedelta(hours=5)).until == NIGHT + timedelta(hours=24)
 
 
 # Several processes
