@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_and_nothing_is_sent(tmp
 @pytest.mark.parametrize("name", ["krx.block.json", "krx.calls.json"])
 def test_a_folder_in_the_place_of_a_file_lets_nothing_be_sent(state, clock, name):
     (state.folder / name).mkdir(parents=True)
-    touched_at(state.folder / name, NIGHT)
+    touched_at(state.folder / name, NIGHT - timedelta(minutes=1))
     with pytest.raises((SourceBlocked, BudgetSpent), match=f"{name} cannot be read"):
         ask(state, clock)
     clock.at += timedelta(days=2)
