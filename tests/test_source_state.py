@@ -271,6 +271,17 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_and_nothing_is_sent(tmp
         ask(SourceState(tmp_path / "sources"), clock)
 
 
+@pytest.mark.parametrize("name", ["krx.block.json", "krx.calls.json"])
+def test_a_folder_in_the_place_of_a_file_lets_nothing_be_sent(state, clock, name):
+    (state.folder / name).mkdir(parents=True)
+    touched_at(state.folder / name, NIGHT - timedelta(minutes=1))
+    with pytest.raises((SourceBlocked, BudgetSpent), match=f"{name} cannot be read"):
+        ask(state, clock)
+    clock.at += timedelta(days=2)
+    with pytest.raises(StoreIncompatible, match="cannot be written"):
+        ask(state, clock)
+
+
 def test_a_link_in_the_place_of_the_lock_is_not_followed(state, clock, tmp_path):
     state.folder.mkdir()
     (tmp_path / "precious").write_text("precious")
@@ -296,9 +307,9 @@ def test_a_full_disk_while_a_block_is_written_still_shuts_the_source(state, cloc
         patched.setattr(block, "write_atomically", full)
         with suppress(Exception):
             turn.shut("a block page")
+    assert state.block("krx", NIGHT + timedelta(hours=5)).until == NIGHT + timedelta(hours=24)
     with pytest.raises(SourceBlocked, match="cannot be read"):
         ask(state, clock)
-    assert state.block("krx", NIGHT + timedelta(hours=5)).until == NIGHT + timedelta(hours=24)
 
 
 # Several processes

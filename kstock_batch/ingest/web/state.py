@@ -85,10 +85,11 @@ class SourceState:
         """
         with self._lock(source, patience_s=2 * (limits.answer_s + limits.wait_max_s)):
             turn = Turn(source, self._path(source, "block.json"), self._path(source, "calls.json"), now)
-            turn.require_open()
-            turn.require_budget(limits.calls_a_day)
-            turn.wait(limits, sleep)
-            turn.count()
+            with folder_faults_are_named(turn.calls_path):
+                turn.require_open()
+                turn.require_budget(limits.calls_a_day)
+                turn.wait(limits, sleep)
+                turn.count()
             yield turn
 
     def _path(self, source: str, kind: str) -> Path:
@@ -166,8 +167,7 @@ class Turn:
     def count(self) -> None:
         """Write down that one request is sent."""
         now = self.now()
-        with folder_faults_are_named(self.calls_path):
-            write_calls(self.calls_path, read_calls(self.calls_path, now).with_one_more(now))
+        write_calls(self.calls_path, read_calls(self.calls_path, now).with_one_more(now))
 
     def postpone(self, seconds: float) -> None:
         """Write down that the source asked not to be asked for so long."""

@@ -71,8 +71,7 @@ def is_under_repair(response: requests.Response) -> bool:
     """Return whether a page in place of data says that the source is closed for maintenance: an hour, not a day."""
     asked, body = response.request, response.content
     wanted = wanted_kind(str(asked.headers.get("Accept", "")), urlsplit(asked.url or "").path)
-    is_short_page = is_markup(body) and len(body) <= LONGEST
-    return wanted is not None and is_short_page and _REPAIR.search(_words_of(body)) is not None
+    return wanted is not None and is_markup(body) and _REPAIR.search(_words_of(body)) is not None
 
 
 def wanted_kind(accept: str, path: str) -> str | None:
