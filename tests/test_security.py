@@ -144,6 +144,11 @@ OURS: dict[str, dict[str, str]] = {
     "features/labels.py": {"statement": "an INSERT of a file of sql/"},
     "features/retrieval.py": {"columns": "quoted names, joined"},
     "judging/outcomes.py": {"table": "a name in a tuple of that function, or written here"},
+    "ingest/sources/bot.py": {
+        "table": "one of three names written there",
+        "', '.join(columns)": "columns of constants written there, joined",
+        "where": "one of two conditions written there",
+    },
     "ingest/versions.py": {
         "table.name": "of a table contract, market/tables.py",
         "self.table.name": "of a table contract",

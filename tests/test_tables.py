@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from kstock_batch.ingest.pipeline import judge
-from kstock_batch.ingest.sources.files import _DTYPES
+from kstock_batch.ingest.sources.files import DTYPES
 from kstock_batch.market.tables import TABLES, rules_for
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
@@ -22,7 +22,7 @@ VERSIONS = {"version": "USMALLINT", "retracted_at": "TIMESTAMP"}
 
 def row(table: str, **values: object) -> pl.DataFrame:
     """One row of a table with the given values, its other columns null."""
-    columns = {name: _DTYPES[kind] for name, kind in TABLES[table].columns.items()}
+    columns = {name: DTYPES[kind] for name, kind in TABLES[table].columns.items()}
     schema = {**columns, "source": pl.String(), "available_at": pl.Datetime("us")}
     stamped = {"source": "test", "available_at": datetime(2024, 6, 28, 6, 45), **values}
     return pl.DataFrame([{name: stamped.get(name) for name in schema}], schema=schema)
