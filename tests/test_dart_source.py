@@ -170,6 +170,12 @@ def test_what_is_no_periodic_report_of_a_stock_is_not_asked_for(exchange, tmp_pa
     assert exchange.n_calls(ACCOUNTS) == 0
 
 
+def test_a_company_whose_stock_code_is_null_is_looked_up_like_one_whose_code_is_blank(exchange, tmp_path):
+    dart = opened(exchange, tmp_path, [QUARTER])
+    exchange.fail(LIST, rewritten(lambda row: row | {"stock_code": None}))
+    assert row_of(dart.fetch("financial", DAY, DAY))["ticker"] == "005930"
+
+
 def test_a_company_that_left_the_exchange_is_found_among_the_company_codes_once(exchange, tmp_path):
     gone = replace(QUARTER, ticker="001234", code_in_list=False, corp_cls="E")
     dart = opened(exchange, tmp_path, [gone])

@@ -144,12 +144,19 @@ OURS: dict[str, dict[str, str]] = {
     "features/labels.py": {"statement": "an INSERT of a file of sql/"},
     "features/retrieval.py": {"columns": "quoted names, joined"},
     "judging/outcomes.py": {"table": "a name in a tuple of that function, or written here"},
+<<<<<<< HEAD
     "ingest/calendar.py": {
         "name": "of DERIVED",
         "due": "a name in a tuple, or written here",
         "told": "one of two texts written here",
         "table.name": "of a table contract, market/tables.py",
         "table.day": "a column of it",
+=======
+    "ingest/sources/bot.py": {
+        "table": "one of three names written there",
+        "', '.join(columns)": "columns of constants written there, joined",
+        "where": "one of two conditions written there",
+>>>>>>> i-others
     },
     "ingest/versions.py": {
         "table.name": "of a table contract, market/tables.py",

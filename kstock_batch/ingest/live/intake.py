@@ -72,7 +72,7 @@ class Intake:
 
     def _judged(self, dataset: LiveDataset, day: date, rows: pl.DataFrame) -> tuple[Status, str | None]:
         if rows.is_empty():
-            return "empty", "has nothing yet"
+            return ("done", None) if dataset.may_be_none else ("empty", "has nothing yet")
         if dataset.table.on_session and (odd := rows.filter(pl.col("session") != day)).height:
             return "failed", f"answers with rows of {odd['session'][0]} when asked for {day}"
         if is_untraded(dataset, rows):

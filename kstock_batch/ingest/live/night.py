@@ -28,7 +28,7 @@ from kstock_batch.market.sessions import KST_OFFSET, Sessions
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 
-EMPTY_SESSIONS_BACK = 5  # what nobody has after a week, such as filings of a day without any, nobody will have
+EMPTY_SESSIONS_BACK = 5  # what nobody has after a week nobody will have
 
 Advance = Callable[[str], None]
 

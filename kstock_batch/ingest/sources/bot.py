@@ -125,22 +125,24 @@ class Bot:
         if needs := self.needs():
             raise SourceUnreachable(f"bot: {needs[0].what}", fix=needs[0].fix)
         assert self._file is not None  # needs() would have said so
+        address = f"{self._file.absolute().as_uri()}?mode=ro"
         try:
-            with closing(
-                sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)
-            ) as con:
-                has = [row[1] for row in con.execute(f"PRAGMA table_info({table})")]
-                if absent := sorted(set(columns) - set(has)):
-                    what = (
-                        f"has no table {table}" if not has else f"has no columns {absent} in {table}, but {sorted(has)}"
-                    )
-                    raise SourceChanged(f"bot: {self._file} {what}", fix=_UPDATE)
+            with closing(sqlite3.connect(address, uri=True, timeout=_WAIT_S)) as con:
+                self._require_columns(con, table, columns)
                 return con.execute(f"SELECT {', '.join(columns)} FROM {table} {where}", values).fetchall()
         except sqlite3.Error as error:
             raise SourceUnreachable(
                 f"bot: {self._file} cannot be read: {error}",
                 fix="see that it is the bot's SQLite file and that this user may read it, or wait for its lock",
             ) from error
+
+    def _require_columns(self, con: sqlite3.Connection, table: str, columns: Sequence[str]) -> None:
+        """Raise unless the bot's table has these columns."""
+        has = sorted(row[1] for row in con.execute(f"PRAGMA table_info({table})"))
+        if not has:
+            raise SourceChanged(f"bot: {self._file} has no table {table}", fix=_UPDATE)
+        if absent := sorted(set(columns) - set(has)):
+            raise SourceChanged(f"bot: {self._file} has no columns {absent} in {table}, but {has}", fix=_UPDATE)
 
 
 def _table(dataset: str) -> Table:

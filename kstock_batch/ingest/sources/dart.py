@@ -36,6 +36,8 @@ PAGE = 100
 _REPORT = re.compile(r"(사업|반기|분기)보고서\s*\((\d{4})\.(\d{2})\)")
 _MONTHS = {"사업": (12,), "반기": (6,), "분기": (3, 9)}  # since the fiscal year began
 _CODES = {3: "11013", 6: "11012", 9: "11014", 12: "11011"}
+_LISTED = ("report_nm", "corp_code", "stock_code")
+_PAGING = ("total_page", "total_count")
 _OK, _NOTHING, _QUOTA = "000", "013", "020"
 _REFUSED = {"010", "011", "012", "901"}  # unknown, disabled, from another address, expired
 _AWAY = {"800", "900"}  # maintenance, undefined error
@@ -101,9 +103,9 @@ class Dart:
         """Return company code to ticker, and the periodic reports of these companies received in these days."""
         tickers, reports = {}, set()
         for row in self._list(start, end):
-            found = _REPORT.search(branch("dart list", row, "report_nm"))
-            corp_code = branch("dart list", row, "corp_code")
-            if found and (ticker := branch("dart list", row, "stock_code").strip() or self._ticker(corp_code)):
+            title, corp_code, code = (str(branch("dart list", row, name) or "") for name in _LISTED)
+            found = _REPORT.search(title)
+            if found and (ticker := code.strip() or self._ticker(corp_code)):
                 tickers[corp_code] = ticker
                 reports.add(Report(corp_code, found[1], int(found[2]), int(found[3])))
         return tickers, reports
@@ -120,7 +122,7 @@ class Dart:
                 if answer is None:
                     break
                 rows = branch("dart list", answer, "list")
-                n_pages, n_total = (int(branch("dart list", answer, name)) for name in _PAGING)
+                n_pages, n_total = (int(branch("dart list", answer, name) or 0) for name in _PAGING)
                 n_rows += len(rows)
                 yield from rows
             if n_rows < n_total:
@@ -178,9 +180,6 @@ class Dart:
     def _get(self, service: str, asked: Mapping[str, object]) -> requests.Response:
         params = {"crtfc_key": self._key, **{name: str(value) for name, value in asked.items()}}
         return self._session.get(f"{self._url}/{service}", params=params)
-
-
-_PAGING = ("total_page", "total_count")
 
 
 def _require_ok(service: str, status: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """Rows of a live source made ready: the columns and types of their table, who tells them, and since when they count."""
 
 from datetime import date, time, timedelta
+from functools import cache
 
 import polars as pl
 
@@ -33,6 +34,12 @@ def seoul_instant(day: str, at: time, *, plus_days: int = 0) -> pl.Expr:
 
 def sessions_later(day: str, n: int, *, start: date, end: date) -> pl.Expr:
     """Return the date ``n`` sessions after the one in column ``day``; null where that is no session of [start, end]."""
-    sessions = krx_sessions(start, end + (n + 1) * _LONGEST_CLOSURE)
+    sessions = _sessions_of(start.year, (end + (n + 1) * _LONGEST_CLOSURE).year)
     later = dict(zip(sessions, sessions[n:], strict=False))  # the last n have none yet
     return pl.col(day).replace_strict(later, default=None, return_dtype=pl.Date)
+
+
+@cache
+def _sessions_of(first_year: int, last_year: int) -> list[date]:
+    """Return the sessions of whole years: the calendar takes two seconds to make, and a backfill asks every day."""
+    return krx_sessions(date(first_year, 1, 1), date(last_year, 12, 31))
