@@ -7,11 +7,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-<<<<<<< HEAD
 from kstock_batch.ingest.contract import judge
-=======
-from kstock_batch.ingest.pipeline import judge
->>>>>>> i-others
 from kstock_batch.ingest.sources.files import DTYPES
 from kstock_batch.market.tables import TABLES, rules_for
 from kstock_batch.settings import Settings

@@ -73,13 +73,15 @@ def _usual(
 
 def _median_nearby(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, day: date) -> dict[str, float]:
     """Return the median of the stored sessions nearest to ``day``, none if there is no such session."""
-    basis = f"AND t.price_basis = '{rows['price_basis'][0]}'" if "price_basis" in table.columns else ""
+    has_basis = "price_basis" in table.columns
+    basis = "AND t.price_basis = $basis" if has_basis else ""
+    of_basis = {"basis": rows["price_basis"][0]} if has_basis else {}
     counts = con.sql(
         f"SELECT l.market, t.session, count(DISTINCT t.ticker) AS n FROM {table.name} AS t"
         f" JOIN listing AS l ON l.ticker = t.ticker AND l.market IN ('KOSPI', 'KOSDAQ')"
         f" WHERE t.session BETWEEN $first AND $last AND t.session <> $day AND t.retracted_at IS NULL {basis}"
         f" GROUP BY l.market, t.session",
-        params={"first": day - NEAR, "last": day + NEAR, "day": day},
+        params={"first": day - NEAR, "last": day + NEAR, "day": day} | of_basis,
     ).pl()
     nearest = counts.with_columns(away=(pl.col("session") - day).abs()).sort("market", "away", "session")
     return dict(nearest.group_by("market").head(USUAL_OF).group_by("market").agg(pl.col("n").median()).iter_rows())
