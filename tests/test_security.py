@@ -161,6 +161,9 @@ OURS: dict[str, dict[str, str]] = {
         "basis": "one of two conditions written there",
     },
     "ingest/live/precedence.py": {
+        "table.name": "of a table contract, market/tables.py",
+        "table.day": "a column of it",
+        "on_key": "comparisons of columns of a table contract",
         "kept": "columns of a table contract, joined",
         "before": "one of two expressions written there",
         "standing(table)": "made of a table contract alone",
