@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import polars as pl
@@ -39,7 +39,7 @@ from kstock_batch.ingest.live import sources as live_sources
 from kstock_batch.ingest.live.backfill import run_backfill
 from kstock_batch.ingest.live.night import Night, run_night
 from kstock_batch.ingest.live.sources import ADAPTERS, make_sources, state_of
-from kstock_batch.market.sessions import KST_OFFSET, to_utc
+from kstock_batch.market.sessions import to_utc
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import opened_run
 
@@ -138,9 +138,7 @@ class World:
         return day
 
     def sources(self):
-        return make_sources(
-            self.settings, ENVIRON, state_of(self.settings), sleep=lambda _: None, now=lambda: self.now
-        )
+        return make_sources(self.settings, ENVIRON, state_of(self.settings), sleep=lambda _: None, now=lambda: self.now)
 
     def backfill(self) -> None:
         self.evening(N_BACKFILLED - 1)
@@ -217,7 +215,8 @@ def require_only_whole_sessions(world: World) -> None:
     assert stored.height == truth.height
     both = stored.join(truth, on=["session", "ticker"], how="inner", validate="1:1")
     assert both.height == truth.height
-    assert both.filter((pl.col("close") != pl.col("close_right")) | (pl.col("volume") != pl.col("volume_right"))).is_empty()
+    other = [pl.col(name) != pl.col(f"{name}_right") for name in ("close", "volume")]
+    assert both.filter(pl.any_horizontal(other)).is_empty()
     with opened(world.settings.store) as con:
         newest = stored["session"].max()
         require_complete(con, newest, replace(world.settings, price_basis="raw"))
@@ -288,6 +287,4 @@ def test_splits_and_departures_within_the_nights_are_there(clean):
 def difference(ours: pl.DataFrame, theirs: pl.DataFrame) -> str:
     only_ours = ours.join(theirs, on=ours.columns, how="anti", nulls_equal=True)
     only_theirs = theirs.join(ours, on=ours.columns, how="anti", nulls_equal=True)
-    return f"only ours {only_ours.height}: {only_ours.head(3).rows()}, only theirs {only_theirs.height}: {only_theirs.head(3).rows()}"
-
-
+    return " / ".join(f"{only.height} rows, {only.head(3).rows()}" for only in (only_ours, only_theirs))
