@@ -137,6 +137,36 @@ class TimeLimitReached(KStockError):
     exit_code = 21
 
 
+class SourceUnreachable(KStockError):
+    """A live source gave no answer that can be used, after the retries that were worth it."""
+
+    exit_code = 22
+
+
+class SourceBlocked(KStockError):
+    """A live source has shut us out: it is left alone until the block is over."""
+
+    exit_code = 23
+
+
+class SourceChanged(KStockError):
+    """A live source answers in another shape than was agreed."""
+
+    exit_code = 24
+
+
+class CredentialRefused(KStockError):
+    """A live source does not accept the key or login it was given, or none was given."""
+
+    exit_code = 25
+
+
+class BudgetSpent(KStockError):
+    """The calls a live source allows in a day are used up."""
+
+    exit_code = 26
+
+
 class ReplayDiffers(KStockError):
     """A past night, rebuilt, does not come out as what was published of it."""
 

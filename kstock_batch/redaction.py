@@ -1,6 +1,7 @@
 """Secrets stay secret: what the environment holds in confidence is never part of a log line, an error or the ledger.
 
-A secret is the value of a variable whose name ends like those below, and the password in one that holds an address.
+A secret is the value of a variable whose name ends like those below or is that of a service's key, and the password in
+one that holds an address.
 Nothing here keeps a secret: the environment is read whenever a text is about to leave.
 """
 
@@ -13,7 +14,9 @@ from urllib.parse import unquote
 MASK = "***"
 SHORTEST = 6  # characters: masking every "yes" or "1" would spoil texts and hide nothing
 
-_SECRET_NAME = re.compile(r"(^|_)(KEY|PW|PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(^|_)(KEY|PW|PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIALS?)$|^KSTOCK_KRX_KEY_", re.IGNORECASE
+)
 _ADDRESS_NAME = re.compile(r"(^|_)(URI|URL|DSN)$", re.IGNORECASE)
 # user:PASSWORD@host up to the last @ of all, before the query, before the path: a password that is not written as the
 # standard wants may hold any of their signs. And password=PASSWORD, in a query or in libpq's own form. Widest first.

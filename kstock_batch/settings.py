@@ -11,8 +11,15 @@ from kstock_batch.errors import ConfigError
 
 FILE_NAME = "kstock.toml"
 TARGETS = ("parquet", "sqlite", "postgres")
-SECRETS = ("postgres_uri",)  # KSTOCK_* variables that are no settings: what is one gets printed and logged
+SOURCES = ("krx", "pykrx", "fdr", "marcap", "dart", "fred", "yahoo", "bot")
+KRX_SERVICES = (
+    *("stk_bydd_trd", "ksq_bydd_trd", "stk_isu_base_info", "ksq_isu_base_info"),
+    *("kospi_dd_trd", "kosdaq_dd_trd"),
+)
+# KSTOCK_* variables that are no settings: what is one gets printed and logged.
+SECRETS = ("postgres_uri", "krx_key", *(f"krx_key_{service}" for service in KRX_SERVICES), "dart_key")
 
+_TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
 
 
@@ -24,6 +31,9 @@ class Settings:
     ----------
     root : folder that holds ``warehouse/`` and ``models/``
     threads, memory_limit : what DuckDB may use; "" lets it decide
+    cutoff : Seoul wall-clock time after which a night knows nothing more, "HH:MM"; another one counts from the coming
+        night on, past sessions keep theirs
+    calendar : file in the root with closures and sessions that the exchange's calendar does not know; it may be absent
     max_rejected_share : a source with a larger share of broken rows is refused whole (0 … 1)
     min_session_share : a session with fewer rows than this share of the usual count is not ready (0 … 1)
     max_age_sessions : predictions older than this are stale
@@ -42,6 +52,10 @@ class Settings:
     include_preferred : score preferred shares too
     price_basis : which prices features and labels are computed from: "adjusted" ones, or the exchange's "raw" ones
         with the corporate actions they show
+    sources : live sources in the order they are asked: of two that offer a dataset the first that has it is stored
+    *_url : where each live source is found; another address serves a mirror or a test
+    calls_a_night : requests of all sources together after which a night asks for nothing more that can wait
+    bot_database : the bot's own SQLite file, a source of investor flows and short balances; "" = none
     targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
         variable KSTOCK_POSTGRES_URI
     """
@@ -49,6 +63,8 @@ class Settings:
     root: Path = Path(".")
     threads: int = 2
     memory_limit: str = "4GB"
+    cutoff: str = "18:30"
+    calendar: str = "calendar.toml"
     max_rejected_share: float = 0.001
     min_session_share: float = 0.9
     max_age_sessions: int = 3
@@ -67,6 +83,17 @@ class Settings:
     seed: int = 20260101
     include_preferred: bool = False
     price_basis: str = "adjusted"
+    sources: tuple[str, ...] = SOURCES
+    krx_url: str = "https://data-dbg.krx.co.kr/svc/apis"
+    pykrx_url: str = "https://data.krx.co.kr"
+    kind_url: str = "https://kind.krx.co.kr"
+    fdr_url: str = "https://raw.githubusercontent.com/FinanceData/fdr_krx_data_cache"
+    marcap_url: str = "https://raw.githubusercontent.com/FinanceData/marcap"
+    dart_url: str = "https://opendart.fss.or.kr/api"
+    fred_url: str = "https://fred.stlouisfed.org/graph/fredgraph.csv"
+    yahoo_url: str = "https://query2.finance.yahoo.com/v8/finance/chart"
+    calls_a_night: int = 200
+    bot_database: str = ""
     targets: tuple[str, ...] = ()
 
     @classmethod
@@ -104,6 +131,11 @@ class Settings:
                 not self.memory_limit or _MEMORY.match(self.memory_limit) is not None,
                 "it like 4GB or 512MiB",
             ),
+            "cutoff": (
+                _TIME.match(self.cutoff) is not None and self.cutoff >= "15:45",
+                "a time in Seoul from 15:45, when prices are final, to 23:59",
+            ),
+            "calendar": (self.calendar != "", "the name of a file"),
             "max_rejected_share": (0 <= self.max_rejected_share < 1, "0 or more and less than 1"),
             "min_session_share": (0 < self.min_session_share <= 1, "more than 0 and at most 1"),
             "max_age_sessions": (self.max_age_sessions >= 0, "0 or more"),
@@ -121,6 +153,8 @@ class Settings:
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
+            "calls_a_night": (self.calls_a_night >= 1, "1 or more"),
+            "sources": (set(self.sources) <= set(SOURCES), f"any of {', '.join(SOURCES)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),
         }
         for key, (holds, wanted) in rules.items():
@@ -142,6 +176,11 @@ class Settings:
     def published(self) -> Path:
         """The published file the bot and SQL users read."""
         return self.warehouse / "serving" / "predictions.duckdb"
+
+    @property
+    def calendar_file(self) -> Path:
+        """What a person knows of the exchange's calendar."""
+        return self.root / self.calendar
 
     @property
     def models(self) -> Path:

@@ -22,7 +22,7 @@ def small_store(root: Path) -> Iterator[Warehouse]:
         for session in (MONDAY, TUESDAY, THURSDAY, FRIDAY):
             cutoff = datetime.combine(session, datetime.min.time()) + timedelta(hours=9, minutes=30)
             warehouse.con.execute(
-                "INSERT INTO raw_calendar VALUES ($session, $cutoff, $cutoff, $cutoff)",
+                "INSERT INTO raw_calendar VALUES ($session, $cutoff, $cutoff, $cutoff, NULL)",
                 {"session": session, "cutoff": cutoff},
             )
         for ticker, name in (("005930", "삼성전자"), ("000660", "SK하이닉스")):

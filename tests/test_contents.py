@@ -195,7 +195,7 @@ def windowed(tmp_path_factory):
         con = warehouse.con
         con.execute("DELETE FROM raw_calendar")
         con.execute(
-            "INSERT INTO raw_calendar SELECT day, day, day, day FROM (SELECT unnest($d) AS day)", {"d": SESSIONS}
+            "INSERT INTO raw_calendar SELECT day, day, day, day, NULL FROM (SELECT unnest($d) AS day)", {"d": SESSIONS}
         )
         bars(con, SAMSUNG, SESSIONS)
         bars(con, HALTED, [*SESSIONS[11:26], *SESSIONS[-5:]])  # 20 bars over exactly 40 sessions

@@ -170,6 +170,20 @@ def test_a_few_bad_rows_go_to_quarantine_under_the_rule_they_break_and_are_count
     assert (rejected["ticker"], rejected["session"], rejected["close"]) == (SAMSUNG, str(PRICES["date"][7]), -5.0)
 
 
+def test_a_runs_summary_counts_what_was_rejected_and_why(root, tmp_path):
+    bad = with_cell(with_cell(with_cell(PRICES, 7, close=-5.0), 8, close=-5.0), 9, high=1.0)
+    done(lenient(root), "ingest", "files", write_folder(tmp_path / "bad", prices=bad))
+    ((told,),) = store_rows(root, "SELECT summary FROM run ORDER BY started_at DESC LIMIT 1")
+    assert told == "0 new, 0 changed, 3 rejected (price_is_not_positive 2, high_below_low 1)"
+
+
+def test_a_calendar_file_that_cannot_be_used_is_refused_and_changes_nothing(root):
+    (root / "calendar.toml").write_text('[closed]\n2024-06-28 = "wrong: it traded"\n', encoding="utf-8")
+    refused(root, root / "source", 2, "calendar.toml closes 2024-06-28, but the store holds prices of 4 stocks")
+    (root / "calendar.toml").write_text("[closed]\n28 = 1\n", encoding="utf-8")
+    refused(root, root / "source", 2, "calendar.toml: [closed] 28 = 1 is no text")
+
+
 def test_a_rejected_row_leaves_the_good_one_that_was_stored_before(root, tmp_path):
     before = content(root)
     done(lenient(root), "ingest", "files", with_bad_cell(tmp_path / "bad", close=-5.0))

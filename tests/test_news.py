@@ -48,7 +48,7 @@ def test_what_was_just_published_is_published_and_another_run_changes_nothing(wa
         "DELETE FROM prediction WHERE as_of = '2024-06-24'",
         "UPDATE feature_daily SET rsi = NULL",
         "UPDATE raw_listing SET name = '삼성' WHERE ticker = '005930'",
-        "INSERT INTO raw_calendar SELECT '2024-07-01', cutoff_at, available_at, ingested_at FROM raw_calendar LIMIT 1",
+        "INSERT INTO raw_calendar BY NAME SELECT * REPLACE (DATE '2024-07-01' AS session) FROM raw_calendar LIMIT 1",
     ],
 )
 def test_any_other_change_of_what_would_be_said_is_seen(warehouse, target, change):

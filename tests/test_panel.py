@@ -115,6 +115,51 @@ def test_raw_prices_over_the_factors_they_show_move_as_the_exchange_says(setting
     assert off.is_empty(), off
 
 
+@pytest.fixture(scope="module")
+def raw_store(real_panel, tmp_path_factory):
+    """A store of nothing but the exchange's own raw rows, features built from them; and what became of the rows."""
+    settings = Settings.load(tmp_path_factory.mktemp("raw"), environ={}, price_basis="raw")
+    mapping = tuple(dataset for dataset in load_mapping() if dataset.file == ("official_rows.parquet",))
+    with opened_run(settings, "test", at=datetime(2026, 11, 1)) as run:
+        upserted = ingest_files(run.warehouse, real_panel, mapping, settings=settings, run=run)
+        bring_up_to_date(run.warehouse, settings, run)
+    return settings, upserted
+
+
+def test_raw_rows_in_and_factors_out_give_the_daily_returns_of_the_adjusted_prices(raw_store, real_panel):
+    """Of the 278,589 rows that both hold with the session before: measured 99.61 %.
+
+    Without any factor it would still be 99.59 %: so few sessions have one. So those are asked by themselves (55 of 61
+    agree, the adjusted prices lack the others), and every return must be the exchange's own.
+    """
+    levelled = asked(
+        raw_store[0],
+        """
+        WITH raw AS (SELECT ticker, session, close, change_pct FROM raw_price WHERE price_basis = 'raw')
+        SELECT r.ticker, r.session, r.close / coalesce(a.cumulative, 1) AS level, r.change_pct, c.session_number,
+               a.session IS NOT DISTINCT FROM r.session AS has_factor
+        FROM raw AS r ASOF LEFT JOIN price_action AS a ON a.ticker = r.ticker AND a.session <= r.session
+        JOIN session AS c ON c.session = r.session
+        """,
+    )
+    adjusted = pl.read_parquet(real_panel / "prices.parquet", columns=["ticker", "date", "close"])
+    both = levelled.join(adjusted, left_on=["ticker", "session"], right_on=["ticker", "date"], validate="1:1")
+    before = pl.col("level", "close", "session_number").shift().over("ticker", order_by="session")
+    both = both.with_columns(before.name.suffix("_before"))
+    both = both.filter(pl.col("session_number") - pl.col("session_number_before") == 1)
+    own, theirs = (100 * (pl.col(name) / pl.col(f"{name}_before") - 1) for name in ("level", "close"))
+    both = both.with_columns(agrees=(own - theirs).abs() <= 0.05)
+    assert both.height > 270_000
+    assert both["agrees"].mean() >= 0.995, f"{both['agrees'].mean():.4%} of {both.height:,}"
+    assert both.filter("has_factor")["agrees"].mean() >= 0.9
+    assert both.filter((own - pl.col("change_pct")).abs() > 0.0051).is_empty()
+
+
+def test_no_official_row_breaks_the_contract(raw_store):
+    """Liquidations, first days and after-hours blocks among them: what honest rows break must be no rule."""
+    assert [(told.n_read, told.n_rejected, told.reasons) for told in raw_store[1]] == [(322_525, 0, {})] * 2
+
+
 def test_the_label_is_true_for_about_a_quarter_of_the_rows(settings):
     by_year = asked(settings, "SELECT year(as_of) AS y, avg(label_5d) AS rate FROM label_daily GROUP BY y ORDER BY y")
     rates = dict(by_year.rows())

@@ -412,6 +412,13 @@ def test_age_without_a_calendar_counts_weekdays():
     assert age_in_sessions(FRIDAY, [], seoul(date(2024, 7, 5), 20)) == 5
 
 
+def test_beyond_the_calendars_end_days_count_from_the_cutoff_it_ends_with():
+    early = [(FRIDAY, sessions.cutoff_at(FRIDAY, time(16)))]
+    monday = [sessions.to_utc(MONDAY + timedelta(days=7), time(hour)) for hour in (15, 16)]
+    assert [following.age_in_sessions(THURSDAY, early, now) for now in monday] == [1, 2]
+    assert following.age_in_sessions(THURSDAY, [(FRIDAY, sessions.cutoff_at(FRIDAY))], monday[1]) == 1
+
+
 def test_the_bots_cutoff_is_the_jobs_cutoff():
     assert datetime.combine(MONDAY, following.CUTOFF_UTC) == sessions.cutoff_at(MONDAY)
 

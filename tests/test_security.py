@@ -144,6 +144,36 @@ OURS: dict[str, dict[str, str]] = {
     "features/labels.py": {"statement": "an INSERT of a file of sql/"},
     "features/retrieval.py": {"columns": "quoted names, joined"},
     "judging/outcomes.py": {"table": "a name in a tuple of that function, or written here"},
+    "ingest/calendar.py": {
+        "name": "of DERIVED",
+        "due": "a name in a tuple, or written here",
+        "told": "one of two texts written here",
+        "table.name": "of a table contract, market/tables.py",
+        "table.day": "a column of it",
+    },
+    "ingest/live/batches.py": {"columns": "of the batch's own schema, joined"},
+    "ingest/live/departures.py": {
+        "_columns(table)": "columns of a table contract, joined",
+        "standing(table)": "made of a table contract alone",
+    },
+    "ingest/live/gate.py": {
+        "table.name": "of a table contract, market/tables.py",
+        "basis": "one of two conditions written there",
+    },
+    "ingest/live/precedence.py": {
+        "table.name": "of a table contract, market/tables.py",
+        "table.day": "a column of it",
+        "on_key": "comparisons of columns of a table contract",
+        "kept": "columns of a table contract, joined",
+        "before": "one of two expressions written there",
+        "standing(table)": "made of a table contract alone",
+        "within": "one of two conditions written there",
+    },
+    "ingest/sources/bot.py": {
+        "table": "one of three names written there",
+        "', '.join(columns)": "columns of constants written there, joined",
+        "where": "one of two conditions written there",
+    },
     "ingest/versions.py": {
         "table.name": "of a table contract, market/tables.py",
         "self.table.name": "of a table contract",

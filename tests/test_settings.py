@@ -68,6 +68,11 @@ def test_a_variable_of_another_program_is_no_concern_of_ours(tmp_path):
         ("memory_limit = 4", "memory_limit = 4"),
         ("memory_limit = '0GB'", "memory_limit = 0GB"),
         ("memory_limit = '-1GB'", "memory_limit = -1GB"),
+        ("cutoff = '15:44'", "cutoff = 15:44"),
+        ("cutoff = '24:00'", "cutoff = 24:00"),
+        ("cutoff = '6 pm'", "cutoff = 6 pm"),
+        ("cutoff = 18:30:00", "cutoff = 18:30:00"),
+        ("calendar = ''", "calendar = "),
         ("threads = ", "kstock.toml is not TOML"),
     ],
 )

@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-from kstock_batch.ingest.pipeline import judge
-from kstock_batch.ingest.sources.files import _DTYPES
+from kstock_batch.ingest.contract import judge
+from kstock_batch.ingest.sources.files import DTYPES
 from kstock_batch.market.tables import TABLES, rules_for
 from kstock_batch.settings import Settings
 from kstock_batch.store.warehouse import Warehouse
@@ -22,7 +22,7 @@ VERSIONS = {"version": "USMALLINT", "retracted_at": "TIMESTAMP"}
 
 def row(table: str, **values: object) -> pl.DataFrame:
     """One row of a table with the given values, its other columns null."""
-    columns = {name: _DTYPES[kind] for name, kind in TABLES[table].columns.items()}
+    columns = {name: DTYPES[kind] for name, kind in TABLES[table].columns.items()}
     schema = {**columns, "source": pl.String(), "available_at": pl.Datetime("us")}
     stamped = {"source": "test", "available_at": datetime(2024, 6, 28, 6, 45), **values}
     return pl.DataFrame([{name: stamped.get(name) for name in schema}], schema=schema)
@@ -45,6 +45,8 @@ GOOD = {
     "raw_financial": {"ticker": "005930", "period_end": date(2024, 3, 31)},
     "raw_valuation": KEYED,
     "raw_flow": {**KEYED, "foreign_holding_pct": 50.0},
+    "raw_short_balance": {**KEYED, "short_balance": 1_000},
+    "raw_designation": {"ticker": "005930", "kind": "administrative", "designated_on": FRIDAY},
     "raw_market_flow": {"market": "KOSPI", "investor": "개인", "session": FRIDAY, "net_value": -1.0},
     "raw_corporate_action": {**KEYED, "factor": 0.02},
     "raw_macro": {"series": "VIX", "event_date": SATURDAY, "close": 14.0},
@@ -114,6 +116,7 @@ def test_no_number_is_nan_or_infinite(table, column, value):
         ("unknown_market", "raw_listing", {"market": "NYSE"}),
         ("known_before_period_end", "raw_financial", {"period_end": date(2024, 6, 30)}),
         ("holding_is_no_percentage", "raw_flow", {"foreign_holding_pct": 100.1}),
+        ("short_balance_is_negative", "raw_short_balance", {"short_balance": -1}),
         ("not_a_session", "raw_flow", {"session": SATURDAY}),
         ("known_after_its_own_night", "raw_price", {"available_at": datetime(2024, 6, 28, 9, 30, 1)}),
         ("not_final_yet", "raw_flow", {"available_at": NOW + timedelta(seconds=1)}),

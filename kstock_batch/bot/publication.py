@@ -20,7 +20,9 @@ from kstock_batch.errors import NoPublication
 from kstock_batch.quoting import quoted_text
 
 SCHEMA_VERSION = 2  # 2: degraded_why, which whoever acts on a row must know of
-CUTOFF_UTC = time(9, 30)  # 18:30 in Seoul: a session counts as missing only once the job could have scored it
+# 18:30 in Seoul, if the publication's own calendar does not say: a session counts as missing only once the job could
+# have scored it.
+CUTOFF_UTC = time(9, 30)
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ def age_in_sessions(as_of: date, calendar: Sequence[tuple[date, datetime]], now:
     a verdict of stale can then come a holiday early, never late.
     """
     known = bisect_right([cutoff for _, cutoff in calendar], now)
-    return known + _weekdays_after(calendar[-1][0] if calendar else as_of, now)
+    end, cutoff = (calendar[-1][0], calendar[-1][1].time()) if calendar else (as_of, CUTOFF_UTC)
+    return known + _weekdays_after(end, now, cutoff)
 
 
-def _weekdays_after(end: date, now: datetime) -> int:
-    """Return how many weekdays after ``end`` had reached the cutoff at ``now``."""
-    last = now.date() if now.time() >= CUTOFF_UTC else now.date() - timedelta(days=1)
+def _weekdays_after(end: date, now: datetime, cutoff: time) -> int:
+    """Return how many weekdays after ``end`` had reached the cutoff (UTC) at ``now``."""
+    last = now.date() if now.time() >= cutoff else now.date() - timedelta(days=1)
     weeks, days = divmod(max((last - end).days, 0), 7)
     return 5 * weeks + sum((last - timedelta(days=n)).weekday() < 5 for n in range(days))
 

@@ -53,17 +53,30 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 
 
 def _register() -> None:
-    from kstock_batch.cli import audits, data, explain, features, generations, handout, model, nightly, questions, tune
+    from kstock_batch.cli import (
+        audits,
+        data,
+        explain,
+        features,
+        generations,
+        handout,
+        live,
+        model,
+        nightly,
+        questions,
+        tune,
+    )
     from kstock_batch.cli.check import check
     from kstock_batch.cli.replay import replay
     from kstock_batch.cli.retrain import retrain
 
     questions.predictions.add_command(replay)
+    live.ingest.add_command(data.ingest_folder)
     for command in (
-        *(data.demo, data.ingest, features.features, audits.audit),
+        *(data.demo, live.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, questions.status, check),
+        *(questions.sql, handout.export, handout.snapshot, questions.status, check, live.doctor),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):

@@ -46,12 +46,7 @@ def demo(
     _report_ingest(upserted, folder, seconds, as_json)
 
 
-@click.group()
-def ingest() -> None:
-    """Bring source data into the store."""
-
-
-@ingest.command("files")
+@click.command("files")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML that maps files and columns to raw tables.")
 @click.option("--retroactive", is_flag=True, help="Changed values count from the beginning: what is stored was wrong.")
@@ -67,7 +62,7 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
     Example:
       kstock-batch ingest files ../shared/krx
     """
-    from kstock_batch.ingest.pipeline import ingest_files
+    from kstock_batch.ingest.pipeline import ingest_files, summary
     from kstock_batch.ingest.sources.files import PANEL_MAPPING, load_mapping, locate
     from kstock_batch.store.ledger import opened_run
 
@@ -77,9 +72,7 @@ def ingest_folder(settings: Settings, folder: Path, mapping: Path | None, retroa
         upserted = ingest_files(
             run.warehouse, folder, datasets, settings=settings, run=run, advance=advance, retroactive=retroactive
         )
-        run.summary = f"{sum(u.n_new for u in upserted):,} new, {sum(u.n_changed for u in upserted):,} changed"
-        if n_restated := sum(len(u.restated) for u in upserted):
-            run.summary += f", {counted(n_restated, 'ticker')} restated"
+        run.summary = summary(upserted)
     _report_ingest(upserted, folder, run.seconds, as_json)
 
 

@@ -9,8 +9,8 @@ import polars as pl
 from kstock_batch.errors import DataNotReady
 from kstock_batch.features.block import Recipe, compute_block
 from kstock_batch.features.knowledge import BEFORE_ALL, EVERYTHING, Block, Knowledge
+from kstock_batch.features.sessions import cutoff_of
 from kstock_batch.market.contract import FEATURE_NAMES
-from kstock_batch.market.sessions import cutoff_at
 from kstock_batch.store.queries import Query
 
 PLAIN = Recipe()
@@ -49,7 +49,7 @@ def compute_features(
     knowledge: Knowledge = EVERYTHING,
 ) -> pl.DataFrame:
     """Return feature_daily's rows for as_of in [start, end], from the first bar on; no stored state is read."""
-    block = Block(BEFORE_ALL, start, end, cutoff_at(start), cutoff_at(end))
+    block = Block(BEFORE_ALL, start, end, cutoff_of(con, start), cutoff_of(con, end))
     return compute_block(con, block, recipe, knowledge=knowledge).rows.sort("as_of", "ticker")
 
 

@@ -1,12 +1,12 @@
 """The store's sessions: its calendar, and which of it has prices."""
 
-from datetime import date
+from datetime import date, datetime
 
 import duckdb
 import polars as pl
 
 from kstock_batch.errors import DataNotReady
-from kstock_batch.market.sessions import Sessions
+from kstock_batch.market.sessions import Sessions, cutoff_at
 from kstock_batch.store.queries import Query
 
 
@@ -18,6 +18,12 @@ def read_sessions(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 def session_days(con: duckdb.DuckDBPyConnection) -> list[date]:
     """Return every session of the calendar, oldest first."""
     return read_sessions(con)["session"].to_list()
+
+
+def cutoff_of(con: duckdb.DuckDBPyConnection, day: date) -> datetime:
+    """Return the UTC instant after which nothing is known to the night of ``day``; a day off has the usual one."""
+    found = read_sessions(con).filter(pl.col("session") == day)["cutoff_at"]
+    return found.item() if len(found) else cutoff_at(day)
 
 
 def price_range(con: duckdb.DuckDBPyConnection, basis: str) -> tuple[date, date]:

@@ -9,16 +9,13 @@
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import duckdb
 
-from kstock_batch.market.sessions import CUTOFF, KST_OFFSET
 from kstock_batch.market.tables import Table
 from kstock_batch.store.ledger import Run
 
-# Added to an instant, this leads to the date of the first night whose cutoff is not before it.
-_TO_NIGHT = KST_OFFSET + timedelta(days=1) - timedelta(hours=CUTOFF.hour, minutes=CUTOFF.minute, microseconds=1)
 _FIRST_PRICE = "SELECT ticker, min(session) AS first_session FROM raw_price GROUP BY ticker"
 
 
@@ -91,14 +88,18 @@ class Delta:
             f"SELECT {key}, min(available_at) AS first_available_at FROM {self.table.name} WHERE retracted_at IS NULL"
             f" AND ({key}) IN (SELECT ({key}) FROM delta WHERE retracts) GROUP BY {key}"
         )
-        source = f"delta LEFT JOIN ({used}) AS u USING ({key})"
-        night = "(least(available_at, first_available_at) + $to_night)::DATE"
+        source = (
+            f"(SELECT {key}, least(available_at, first_available_at) AS known_at FROM delta LEFT JOIN ({used}) AS u"
+            # A night that the calendar does not hold is none of those that are built: any date after them will do.
+            f" USING ({key})) AS k ASOF LEFT JOIN raw_calendar AS c ON k.known_at <= c.cutoff_at"
+        )
+        night = "coalesce(c.session, k.known_at::DATE)"
         if self.table.name == "raw_listing":  # known since ever, but of no effect before its ticker has a price
             night = f"greatest({night}, p.first_session)"
             source += f" JOIN ({_FIRST_PRICE}) AS p USING (ticker)"
         con.execute(
             f"INSERT INTO feature_due SELECT $table, min({night}), $run_id FROM {source} HAVING min({night}) NOTNULL",
-            {"table": self.table.name, "run_id": run.run_id, "to_night": _TO_NIGHT},
+            {"table": self.table.name, "run_id": run.run_id},
         )
 
     def _mark_labels(self, con: duckdb.DuckDBPyConnection, run: Run) -> None:

@@ -4,6 +4,7 @@
 -- params:
 SELECT
   session,
+  coalesce(closes_at, session + INTERVAL 390 MINUTE) AS closes_at,
   cutoff_at,
   available_at,
   ingested_at,

@@ -18,7 +18,7 @@ from kstock_batch.market.tables import TABLES, UNKNOWN_SINCE, ColumnType, Table
 
 PANEL_MAPPING = Path(__file__).with_name("panel.toml")
 
-_DTYPES: dict[ColumnType, pl.DataType] = {
+DTYPES: dict[ColumnType, pl.DataType] = {
     "text": pl.String(),
     "number": pl.Float64(),
     "count": pl.Int64(),
@@ -26,7 +26,7 @@ _DTYPES: dict[ColumnType, pl.DataType] = {
     "flag": pl.Boolean(),
 }
 # What polars raises for a file that is no whole parquet; its decoders panic on some damage.
-_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Dataset:
         )
         try:
             return rows.with_columns(**self.table.derived).collect()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _unreadable(path, error) from error
 
     def _typed(self, name: str, taken: Mapping[str, pl.Expr], fixed: Mapping[str, pl.Expr]) -> pl.Expr:
@@ -123,7 +123,7 @@ class Dataset:
         if kind == "date":
             return _day(value).alias(name)
         # A count that pandas made a float carries NaN for missing: null here, so that the rules can name it.
-        return value.cast(_DTYPES[kind], strict=kind != "count").alias(name)
+        return value.cast(DTYPES[kind], strict=kind != "count").alias(name)
 
     def _check(self, schema: pl.Schema, path: Path) -> None:
         """Raise if a mapped column is absent or holds another kind of value than the table wants."""
@@ -237,7 +237,7 @@ def _require_columns(
 def _schema(path: Path) -> pl.Schema:
     try:
         return pl.scan_parquet(path).collect_schema() if path.stat().st_size else _empty(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _unreadable(path, error) from error
 
 

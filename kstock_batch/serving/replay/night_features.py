@@ -11,8 +11,7 @@ from kstock_batch.features.block import Recipe
 from kstock_batch.features.knowledge import Knowledge
 from kstock_batch.features.plan import definition_digest
 from kstock_batch.features.replay import COMPARED, compute_features
-from kstock_batch.features.sessions import read_sessions
-from kstock_batch.market.sessions import cutoff_at
+from kstock_batch.features.sessions import cutoff_of, read_sessions
 from kstock_batch.market.tables import TABLES
 from kstock_batch.serving.night.session_windows import SessionWindows, first_session
 from kstock_batch.serving.replay.bits import Comparison, some
@@ -132,7 +131,7 @@ def _late_rows(con: duckdb.DuckDBPyConnection, as_of: date, scored_at: datetime)
             f"SELECT count(*) FILTER (ingested_at > $at), count(*) FILTER (ingested_at <= $at), {ticker}"
             f" FROM {table.name} WHERE available_at <= $cutoff_at{by_day}"
             " AND is_held(ingested_at, retracted_at, $at) <> (retracted_at IS NULL)",
-            {"at": scored_at, "cutoff_at": cutoff_at(as_of)} | ({"as_of": as_of} if table.day else {}),
+            {"at": scored_at, "cutoff_at": cutoff_of(con, as_of)} | ({"as_of": as_of} if table.day else {}),
         ).fetchall()[0]
         if came or retracted:
             found.append(LateRows(table.name, came, retracted, tuple(tickers or ())))

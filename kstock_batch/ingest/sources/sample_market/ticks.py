@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from kstock_batch.market.ticks import ONE_GRID
+
 Floats = npt.NDArray[np.float64]
 
-_BOUNDS = np.array([2_000, 5_000, 20_000, 50_000, 200_000, 500_000], dtype=np.float64)
-_TICKS = np.array([1, 5, 10, 50, 100, 500, 1_000], dtype=np.float64)
+_BOUNDS = np.array([start for start, _ in reversed(ONE_GRID)][1:], dtype=np.float64)
+_TICKS = np.array([step for _, step in reversed(ONE_GRID)], dtype=np.float64)
 
 
 def tick_size(price: Floats) -> Floats:
