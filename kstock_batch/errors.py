@@ -137,6 +137,12 @@ class TimeLimitReached(KStockError):
     exit_code = 21
 
 
+class ScheduleRefused(KStockError):
+    """The machine's scheduler cannot be told what to run."""
+
+    exit_code = 27
+
+
 class ReplayDiffers(KStockError):
     """A past night, rebuilt, does not come out as what was published of it."""
 

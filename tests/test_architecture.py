@@ -26,6 +26,7 @@ FLOOR = {
     "champion": 5,
     "training": 6,
     "serving": 6,
+    "operating": 6,
     "cli": 7,
     "__main__": 8,
 }

@@ -57,13 +57,14 @@ def _register() -> None:
     from kstock_batch.cli.check import check
     from kstock_batch.cli.replay import replay
     from kstock_batch.cli.retrain import retrain
+    from kstock_batch.cli.schedule import schedule
 
     questions.predictions.add_command(replay)
     for command in (
         *(data.demo, data.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, questions.status, check),
+        *(questions.sql, handout.export, handout.snapshot, questions.status, check, schedule),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):
