@@ -144,7 +144,8 @@ def test_systemd_takes_the_units_and_means_the_same_hours(tmp_path):
 
 def test_signs_that_systemd_reads_as_its_own_are_doubled_where_it_does():
     """systemd.service(5): % everywhere, $ in arguments alone."""
-    service = Systemd(Path("/units")).files([NIGHTLY], Installation(("/a $b/python", "-m", "k"), Path('/1 % $t "q"')))[0]
+    here = Installation(("/a $b/python", "-m", "k"), Path('/1 % $t "q"'))
+    service = Systemd(Path("/units")).files([NIGHTLY], here)[0]
     assert r'ExecStart="/a $b/python" "-m" "k" "--root" "/1 %% $$t \"q\"" "nightly"' in service.text.splitlines()
     assert 'WorkingDirectory=/1 %% $t "q"' in service.text.splitlines()
 
