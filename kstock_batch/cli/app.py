@@ -56,6 +56,7 @@ def _register() -> None:
     from kstock_batch.cli import audits, data, explain, features, generations, handout, model, nightly, questions, tune
     from kstock_batch.cli.check import check
     from kstock_batch.cli.replay import replay
+    from kstock_batch.cli.report import report
     from kstock_batch.cli.retrain import retrain
     from kstock_batch.cli.schedule import schedule
 
@@ -64,7 +65,7 @@ def _register() -> None:
         *(data.demo, data.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, questions.status, check, schedule),
+        *(questions.sql, handout.export, handout.snapshot, report, questions.status, check, schedule),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):
