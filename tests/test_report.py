@@ -86,13 +86,37 @@ def test_its_numbers_are_the_stores(judged, facts):
     assert facts.n_scored == n[0]["n"]
     assert len(facts.top) == len(facts.bottom) == 15
     assert facts.bottom[-1].row["rank"] == facts.n_scored
-    hits = asked_json(
-        judged,
-        *("sql", "--store"),
-        "SELECT sum(n_hits) / sum(n) AS share FROM scorecard_decile WHERE decile = 10",
+
+
+def test_the_courses_are_of_the_twenty_judged_sessions_that_end_on_each(judged, tmp_path):
+    root = copy_root(judged, tmp_path / "long")
+    with duckdb.connect(str(Settings(root=root).store)) as con:
+        ago = "SELECT s.* REPLACE (s.as_of - n.n::INTEGER AS as_of, {}) FROM {} AS s, range(1, 25) AS n(n) WHERE s.as_of = $day"
+        ((day,),) = con.execute("SELECT max(as_of) FROM scorecard").fetchall()
+        con.execute("DELETE FROM scorecard WHERE as_of < $day", {"day": day})
+        con.execute("DELETE FROM scorecard_decile WHERE as_of < $day", {"day": day})
+        tens = "UPDATE scorecard_decile SET n = 10, n_hits = CASE decile WHEN 10 THEN 6 WHEN 1 THEN 1 ELSE 3 END"
+        con.execute(tens)
+        con.execute("UPDATE scorecard SET auc = 0.7, brier_sum = 8, base_brier_sum = 10, floor_brier_sum = 9")
+        con.execute(
+            f"INSERT INTO scorecard_decile {ago.format('(s.n_hits + n.n % 2)::INTEGER AS n_hits', 'scorecard_decile')}",
+            {"day": day},
+        )
+        con.execute(f"INSERT INTO scorecard {ago.format('0.6 AS auc', 'scorecard')}", {"day": day})
+    facts = read_facts(Settings.load(root), as_of=None, now=NOW)
+    assert facts.rolling_skill.height == 25 - 4  # fewer than five are left out
+    last = facts.rolling_skill.to_dicts()[-1]
+    assert last["auc_day"] == pytest.approx((0.7 + 19 * 0.6) / 20)
+    assert last["over_base_rate_pct"] == pytest.approx(20)
+    assert last["over_volatility_pct"] == pytest.approx(100 / 9)
+    hits = facts.rolling_decile.to_dicts()[-1]
+    assert (hits["top"], hits["bottom"]) == (
+        pytest.approx((6 + 9 * 6 + 10 * 7) / 200),
+        pytest.approx((1 + 9 + 20) / 200),
     )
-    if facts.rolling_decile.height:
-        assert facts.rolling_decile["top"][-1] == pytest.approx(hits[0]["share"])
+    assert hits["bottom"] < hits["everyone"] < hits["top"]
+    for drawing in ("AUC within sessions over", "Share that rose in the highest", "Part of the Brier score"):
+        assert f'role="img" aria-label="{drawing}' in render(facts, "en")
 
 
 def test_a_sparkline_ends_on_the_session_and_is_told_to_who_does_not_see_it(judged, facts):
