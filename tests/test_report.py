@@ -91,7 +91,10 @@ def test_its_numbers_are_the_stores(judged, facts):
 def test_the_courses_are_of_the_twenty_judged_sessions_that_end_on_each(judged, tmp_path):
     root = copy_root(judged, tmp_path / "long")
     with duckdb.connect(str(Settings(root=root).store)) as con:
-        ago = "SELECT s.* REPLACE (s.as_of - n.n::INTEGER AS as_of, {}) FROM {} AS s, range(1, 25) AS n(n) WHERE s.as_of = $day"
+        ago = (
+            "SELECT s.* REPLACE (s.as_of - n.n::INTEGER AS as_of, {}) FROM {} AS s, range(1, 25) AS n(n)"
+            " WHERE s.as_of = $day"
+        )
         ((day,),) = con.execute("SELECT max(as_of) FROM scorecard").fetchall()
         con.execute("DELETE FROM scorecard WHERE as_of < $day", {"day": day})
         con.execute("DELETE FROM scorecard_decile WHERE as_of < $day", {"day": day})
