@@ -55,17 +55,20 @@ def cli(ctx: click.Context, root: Path, verbose: bool) -> None:
 def _register() -> None:
     from kstock_batch.cli import audits, data, explain, features, generations, handout, model, nightly, questions, tune
     from kstock_batch.cli.check import check
+    from kstock_batch.cli.config import config, init
     from kstock_batch.cli.replay import replay
     from kstock_batch.cli.report import report
     from kstock_batch.cli.retrain import retrain
+    from kstock_batch.cli.runs import runs, show_summary
     from kstock_batch.cli.schedule import schedule
 
     questions.predictions.add_command(replay)
     for command in (
-        *(data.demo, data.ingest, features.features, audits.audit),
+        *(init, data.demo, data.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, report, questions.status, check, schedule),
+        *(questions.sql, handout.export, handout.snapshot),
+        *(report, show_summary, questions.status, check, runs, schedule, config),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):

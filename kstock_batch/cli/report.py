@@ -1,13 +1,12 @@
 """The command that writes a page a person opens in a browser."""
 
-import locale
 from datetime import date
 from pathlib import Path
 
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
+from kstock_batch.cli.options import SESSION_DATE, as_json, locale_language, utc_now
 from kstock_batch.settings import Settings
 
 
@@ -32,7 +31,7 @@ def report(settings: Settings, as_of: date | None, out: Path | None, language: s
     from kstock_batch.serving.report.page import render
 
     facts = read_facts(settings, as_of=as_of, now=utc_now())
-    page = render(facts, language or _language())
+    page = render(facts, language or locale_language())
     path = (out or settings.warehouse / "report.html").resolve()
     with disk_full_is_named(path):
         write_atomically(path, page.encode())
@@ -40,8 +39,3 @@ def report(settings: Settings, as_of: date | None, out: Path | None, language: s
         console.document({"as_of": facts.as_of, "file": path, "bytes": len(page.encode())})
         return
     console.result(f"report as-of {facts.as_of} ({len(page.encode()) / 1e6:.1f} MB): {path}")
-
-
-def _language() -> str:
-    """Return the locale's language if the report speaks it."""
-    return "ko" if (locale.getlocale()[0] or "").startswith(("ko", "Korean")) else "en"
