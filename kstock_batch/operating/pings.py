@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from kstock_batch.errors import ChallengerRefused, KStockError
@@ -72,5 +73,7 @@ def _send(address: str, path: str, text: str, job: str, warn: Tell) -> None:
             pass
     except (OSError, ValueError, HTTPException) as error:
         # The address is a secret: whoever has it can say that all is well.
+        if isinstance(error, HTTPError):
+            error.close()  # it is the answer too
         why = str(error).replace(address, "its address") or type(error).__name__
         warn(f"the monitor of {job} ({variable(job)}) could not be told: {why}")
