@@ -167,6 +167,12 @@ class BudgetSpent(KStockError):
     exit_code = 26
 
 
+class ScheduleRefused(KStockError):
+    """The machine's scheduler cannot be told what to run."""
+
+    exit_code = 27
+
+
 class ReplayDiffers(KStockError):
     """A past night, rebuilt, does not come out as what was published of it."""
 

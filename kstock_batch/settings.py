@@ -17,7 +17,10 @@ KRX_SERVICES = (
     *("kospi_dd_trd", "kosdaq_dd_trd"),
 )
 # KSTOCK_* variables that are no settings: what is one gets printed and logged.
-SECRETS = ("postgres_uri", "krx_key", *(f"krx_key_{service}" for service in KRX_SERVICES), "dart_key")
+SECRETS = (
+    *("postgres_uri", "krx_key", *(f"krx_key_{service}" for service in KRX_SERVICES), "dart_key"),
+    *("ping_nightly_url", "ping_retrain_url"),
+)
 
 _TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
 _MEMORY = re.compile(r"^[1-9][0-9]*(\.[0-9]+)?\s?[KMGT]i?B$")
@@ -30,7 +33,8 @@ class Settings:
     Attributes
     ----------
     root : folder that holds ``warehouse/`` and ``models/``
-    threads, memory_limit : what DuckDB may use; "" lets it decide
+    threads : processor threads that DuckDB may use
+    memory_limit : memory that DuckDB may use; "" lets it decide
     cutoff : Seoul wall-clock time after which a night knows nothing more, "HH:MM"; another one counts from the coming
         night on, past sessions keep theirs
     calendar : file in the root with closures and sessions that the exchange's calendar does not know; it may be absent
@@ -99,29 +103,8 @@ class Settings:
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
         """Return defaults, overlaid by ``root``/kstock.toml, by KSTOCK_* variables, by flags that were given."""
-        file = root / FILE_NAME
-        given: dict[str, object] = {}
-        if file.exists():
-            try:
-                given = tomllib.loads(file.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{file} is not TOML: {error}", fix="mend that line or delete the file") from error
-            except OSError as error:
-                raise ConfigError(f"{file} cannot be read: {error}", fix="make it a readable file") from error
-        if secret := sorted(given.keys() & set(SECRETS)):
-            raise ConfigError(
-                f"{file} holds {secret[0]}, which is a secret",
-                fix=f"delete it there and set KSTOCK_{secret[0].upper()} in the environment",
-            )
-        variables = {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
-        given |= {key: value for key, value in variables.items() if key not in SECRETS}
-        given.pop("root", None)  # where the file itself is found: the caller's to decide
-        given |= {key: value for key, value in flags.items() if value is not None}
-        known = {field.name: field.default for field in fields(cls)}
-        if unknown := sorted(given.keys() - known.keys()):
-            raise ConfigError(f"unknown settings {unknown} in {file} or KSTOCK_*", fix=f"use one of {sorted(known)}")
-        typed = {key: _typed(key, value, known[key]) for key, value in given.items()}
-        return cls(**{"root": root, **typed}).checked()  # type: ignore[arg-type]  # _typed gave each its field's type
+        values = {key: value for key, (value, _) in settled(root, environ, flags).items()}
+        return cls(**{"root": root, **values}).checked()  # type: ignore[arg-type]  # each has its field's type
 
     def checked(self) -> "Settings":
         """Return self, or say which value is out of range."""
@@ -186,6 +169,37 @@ class Settings:
     def models(self) -> Path:
         """Folder of model versions and the champion pointer."""
         return self.root / "models"
+
+
+def settled(root: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> dict[str, tuple[object, str]]:
+    """Return each setting that was given, typed, with where it was: the file, a variable or a flag."""
+    file = root / FILE_NAME
+    in_file = _read(file)
+    if secret := sorted(in_file.keys() & set(SECRETS)):
+        raise ConfigError(
+            f"{file} holds {secret[0]}, which is a secret",
+            fix=f"delete it there and set KSTOCK_{secret[0].upper()} in the environment",
+        )
+    variables = {key[7:].lower(): value for key, value in environ.items() if key.startswith("KSTOCK_")}
+    given: dict[str, tuple[object, str]] = {key: (value, FILE_NAME) for key, value in in_file.items()}
+    given |= {key: (value, f"KSTOCK_{key.upper()}") for key, value in variables.items() if key not in SECRETS}
+    given.pop("root", None)  # where the file itself is found: the caller's to decide
+    given |= {key: (value, f"--{key.replace('_', '-')}") for key, value in flags.items() if value is not None}
+    known = {field.name: field.default for field in fields(Settings)}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ConfigError(f"unknown settings {unknown} in {file} or KSTOCK_*", fix=f"use one of {sorted(known)}")
+    return {key: (_typed(key, value, known[key]), origin) for key, (value, origin) in given.items()}
+
+
+def _read(file: Path) -> dict[str, object]:
+    if not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}", fix="mend that line or delete the file") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error}", fix="make it a readable file") from error
 
 
 def _typed(key: str, value: object, default: object) -> object:

@@ -26,8 +26,9 @@ FLOOR = {
     "champion": 5,
     "training": 6,
     "serving": 6,
-    "cli": 7,
-    "__main__": 8,
+    "operating": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 LEARNING_LIBRARIES = {"torch", "lightgbm", "xgboost"}
 PICKLING = {"pickle", "joblib", "cloudpickle", "shelve"}

@@ -294,13 +294,13 @@ def test_a_cross_section_like_the_month_before_is_none_however_the_won_level_mov
 
 
 def test_every_contract_feature_has_a_range_a_null_limit_and_a_drift_limit_unless_it_has_no_spread():
-    def limited(audit):
-        return set(re.findall(r"^    \('(\w+)',", Query.load(f"audits/{audit}").text, re.MULTILINE))
+    def limited(statement):
+        return set(re.findall(r"^    \('(\w+)',", Query.load(statement).text, re.MULTILINE))
 
     market_wide = {feature.name for feature in FEATURES if feature.scope == "market_wide"}
-    assert limited("feature_daily_range") == set(FEATURE_NAMES)
-    assert limited("feature_daily_null_share") == set(FEATURE_NAMES)
-    assert limited("feature_daily_drift") == set(FEATURE_NAMES) - market_wide
+    assert limited("audits/feature_daily_range") == set(FEATURE_NAMES)
+    assert limited("audits/feature_daily_null_share") == set(FEATURE_NAMES)
+    assert limited("views/feature_psi") == set(FEATURE_NAMES) - market_wide
 
 
 def test_an_audit_whose_rows_say_how_grave_they_are_returns_a_severity_a_row(tmp_path):

@@ -39,7 +39,9 @@ DAY = date(2024, 6, 28)
 VALUES = MappingProxyType(
     {
         **dict.fromkeys(("start", "end", "as_of", "as_of_", "known_through", "from_session", "since"), DAY),
-        **dict.fromkeys(("max_age_days", "per_max_age_days", "cap_max_age_days", "filing_max_age_days", "n"), 30),
+        **dict.fromkeys(
+            ("max_age_days", "per_max_age_days", "cap_max_age_days", "filing_max_age_days", "n", "n_days"), 30
+        ),
         **{"horizon": 5, "rise": 0.03, "schema_version": 1, "published_at": datetime(2024, 6, 28)},
         **dict.fromkeys(("known_at", "stored_at", "settled_at", "start_at", "end_at", "now"), datetime(2024, 6, 28)),
         **{"checkpoint": DAY, "basis": "adjusted", "begun_anew": ["text"], "tickers": ["text"]},
@@ -52,7 +54,7 @@ VALUES = MappingProxyType(
         },
         **{"n_ends": 20, "fraction_that_agrees": 0.8},
         **dict.fromkeys(("run_id", "digest", "row_hash", "model_version", "fingerprint", "ticker", "ticker_"), "text"),
-        **{"keys": ["text"], "values": ["text"], "audits": ["text"]},
+        **{"keys": ["text"], "values": ["text"], "audits": ["text"], "command": "text", "failed": False},
     }
 )
 
@@ -131,7 +133,9 @@ def require_grain(name: str, columns: list[str]) -> None:
 def test_a_header_names_exactly_the_tables_that_are_read(name):
     code = code_of(name)
     ctes = set(re.findall(r"(?:WITH|,)\s+(\w+)(?: \([\w, ]+\))? AS (?:MATERIALIZED )?\(", code))
-    read = set(re.findall(r"(?<!DISTINCT )\b(?:FROM|JOIN)\s+([a-z_]\w*)(?!\s*\()", code))
+    read = set(re.findall(r"(?<!DISTINCT )\b(?:FROM|JOIN)\s+([a-z_]\w*)\b(?!\s*\()", code))
+    macros = {name.removeprefix("views/") for name in STATEMENTS if name.startswith("views/")}
+    read |= macros & set(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]\w*)\(", code))
     assert read - ctes == set(header_of(name)["reads"].split())
 
 

@@ -6,12 +6,15 @@ import ast
 import builtins
 import re
 from collections.abc import Iterator
+from datetime import date
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 import kstock_batch
+from kstock_batch.operating.schedulers import Launchd, Systemd
+from kstock_batch.operating.timetable import JOBS
 
 PACKAGE = Path(kstock_batch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -113,9 +116,18 @@ def processes(module: ast.Module) -> list[str]:
     return [called for called, _ in calls(module) if called.startswith(("subprocess.", "multiprocessing.", "os.fork"))]
 
 
-def test_processes_are_started_in_two_places_and_each_is_this_interpreter():
+def test_processes_are_started_in_three_places_this_interpreter_or_the_machines_scheduler():
     started = {name_of(path): processes(tree(path)) for path in MODULES if processes(tree(path))}
+    scheduling = started.pop("operating/installing.py")
     assert started == {name: ["subprocess.Popen"] for name in PROCESSES}
+    # No shell reads a word: what a scheduler is told is a list that begins with one of three names.
+    assert scheduling == ["subprocess.run"]
+    text = (PACKAGE / "operating" / "installing.py").read_text(encoding="utf-8")
+    assert "subprocess.run(command, " in text
+    assert "shell=True" not in text
+    told = (Systemd(Path("/a")), Launchd(Path("/a"), date(2026, 11, 25)))
+    words = {command[0] for kind in told for command in (*kind.start(JOBS), *kind.stop(JOBS))}
+    assert words | set(re.findall(r'_run\(\("(\w+)"', text)) == {"systemctl", "launchctl", "crontab"}
     for name in PROCESSES:
         text = (PACKAGE / name).read_text(encoding="utf-8")
         assert len(re.findall(r"command = \[sys\.executable, ", text)) == 1
@@ -377,12 +389,21 @@ def test_quotes_are_doubled_in_one_place(path):
     assert path.name == "quoting.py" or doubled is None
 
 
-# No HTML is written, so none can be written without escaping
+# HTML is written by one template, which escapes every value
 
 
 @every_module
-def test_no_module_writes_html(path):
-    assert html_of(tree(path)) == []
+def test_no_module_writes_html_but_the_reports_drawings(path):
+    assert html_of(tree(path)) == (["<svg"] if path.name == "drawing.py" else [])
+
+
+def test_the_reports_template_escapes_everything_but_its_own_drawings():
+    folder = PACKAGE / "serving" / "report"
+    assert "autoescape=True" in (folder / "page.py").read_text(encoding="utf-8")
+    template = (folder / "report.html.j2").read_text(encoding="utf-8")
+    assert re.findall(r"\{\{[^}]*\bsafe\b[^}]*\}\}", template) == ["{{ spark | safe }}", "{{ section.svg | safe }}"]
+    assert "autoescape" not in template
+    assert [path.name for path in PACKAGE.rglob("*.j2")] == ["report.html.j2"]
 
 
 TAG = re.compile(

@@ -67,16 +67,21 @@ def _register() -> None:
         tune,
     )
     from kstock_batch.cli.check import check
+    from kstock_batch.cli.config import config, init
     from kstock_batch.cli.replay import replay
+    from kstock_batch.cli.report import report
     from kstock_batch.cli.retrain import retrain
+    from kstock_batch.cli.runs import runs, show_summary
+    from kstock_batch.cli.schedule import schedule
 
     questions.predictions.add_command(replay)
     live.ingest.add_command(data.ingest_folder)
     for command in (
-        *(data.demo, live.ingest, features.features, audits.audit),
+        *(init, data.demo, live.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
         *(nightly.score, questions.predictions, explain.explain),
-        *(questions.sql, handout.export, handout.snapshot, questions.status, check, live.doctor),
+        *(questions.sql, handout.export, handout.snapshot),
+        *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):

@@ -1,5 +1,6 @@
-"""What several commands share: dates as arguments, JSON as an answer, the clock."""
+"""What several commands share: dates as arguments, JSON as an answer, the clock and the language."""
 
+import locale
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -60,3 +61,8 @@ SEOUL_INSTANT = SeoulInstant()
 def utc_now() -> datetime:
     """Return the clock, once, at the border: everything below is told the time."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def locale_language() -> str:
+    """Return the language of the locale if we speak it: en or ko."""
+    return "ko" if (locale.getlocale()[0] or "").startswith(("ko", "Korean")) else "en"
