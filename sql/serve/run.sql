@@ -3,7 +3,7 @@
 -- grain:  run_id
 -- reads:  run
 -- params:
-SELECT run_id, command, as_of, status, pid, started_at, finished_at, summary, error
+SELECT run_id, command, as_of, status, pid, started_at, finished_at, summary, error, program, libraries
 FROM run
 WHERE status <> 'running'
 ORDER BY rowid
