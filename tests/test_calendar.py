@@ -187,7 +187,7 @@ def test_rows_without_a_trade_of_a_day_that_was_none_are_retracted_and_what_was_
     put(store, "raw_listing", [listing("005930")], available_at=datetime(2000, 1, 1))
     facts = {"day": day}
     store.con.execute("INSERT INTO feature_session VALUES ($day, 1, 1, 'x', 'run', now()::TIMESTAMP)", facts)
-    store.con.execute("INSERT INTO scored_session VALUES ($day, 'm', 'f', 'run')", facts)
+    store.con.execute("INSERT INTO scored_session VALUES ($day, 'm', 'f', 'run', NULL)", facts)
     file_of(tmp_path, '[closed]\n2026-11-23 = "a day off"\n')
     assert day not in extended(store, tmp_path)
     assert store.con.execute("SELECT retracted_at FROM raw_price").fetchall() == [(NOW,)]

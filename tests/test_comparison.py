@@ -159,7 +159,7 @@ def test_a_model_of_other_features_is_not_rolled_back_to(tmp_path, names):
 
 def test_prune_says_what_it_would_delete_and_then_deletes_it(tmp_path, names):
     told = done(tmp_path, "models", "prune", "--keep", 1, "--dry-run").stdout
-    assert told == f"{names[0]}\nwould delete 1 versions in {tmp_path / 'models'}\n"
+    assert told == f"{names[0]}\nwould delete 1 version in {tmp_path / 'models'}\n"
     assert len(asked_json(tmp_path, "models", "list")) == 3
     assert asked_json(tmp_path, "models", "prune", "--keep", 1) == {"deleted": [names[0]], "dry_run": False}
     assert [row["version"] for row in asked_json(tmp_path, "models", "list")] == names[:0:-1]

@@ -79,7 +79,7 @@ def _register() -> None:
     for command in (
         *(init, data.demo, live.ingest, features.features, audits.audit),
         *(retrain, tune.tune, model.models),
-        *(nightly.score, questions.predictions, explain.explain),
+        *(nightly.score, nightly.nightly, questions.predictions, explain.explain),
         *(questions.sql, handout.export, handout.snapshot),
         *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config),
     ):

@@ -1,7 +1,7 @@
 """Commands about live sources: the night's ingest, the backfill of years, blocks, and what is ready."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -39,16 +39,23 @@ def ingest(ctx: click.Context, only: tuple[str, ...], as_of: date | None, as_jso
                 fix=f"write them after it: `kstock-batch ingest {ctx.invoked_subcommand} …`",
             )
         return
+    settings: Settings = ctx.obj
+    sources = sources_of(settings, only)  # before the store is touched: a wrong name must not create one
+    ask_for_the_night(settings, sources, as_of, lambda night, seconds: _tell_night(night, seconds, as_json))
+
+
+def ask_for_the_night(
+    settings: Settings, sources: Sequence[Any], as_of: date | None, tell: Callable[[Any, float], None]
+) -> None:
+    """Ask ``sources`` for the session and for what earlier nights missed; raise if prices or listings are missing."""
     from kstock_batch.ingest.live.night import run_night
     from kstock_batch.store.ledger import opened_run
 
-    settings: Settings = ctx.obj
-    sources = _sources(settings, only)  # before the store is touched: a wrong name must not create one
     with opened_run(settings, "ingest", at=utc_now()) as run:
         with console.progress("ingest", 1) as advance:
             night = run_night(run, settings, sources, as_of=as_of, advance=lambda label: advance(label, steps=0))
         run.summary = night.summary
-        _tell_night(night, run.seconds, as_json)
+        tell(night, run.seconds)
         night.require_complete()  # last: what did come is stored and told
 
 
@@ -88,7 +95,7 @@ def backfill(
 
     if since > until:
         raise ConfigError(f"--from {since} is after --to {until}", fix="give an earlier --from")
-    sources = _sources(settings, only)
+    sources = sources_of(settings, only)
     with opened_run(settings, "ingest backfill", at=utc_now()) as run:
         with console.progress("backfill", 1) as advance:
             done = run_backfill(run, settings, sources, start=since, end=until, datasets=datasets, advance=advance)
@@ -138,7 +145,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
     from kstock_batch.ingest.live.readiness import readiness, unoffered
     from kstock_batch.ingest.live.sources import state_of
 
-    found = readiness(_sources(settings, ()), state_of(settings), utc_now())
+    found = readiness(sources_of(settings, ()), state_of(settings), utc_now())
     if as_json:
         console.document({"sources": [one.document() for one in found], "unoffered": unoffered(found)})
         return
@@ -151,7 +158,8 @@ def doctor(settings: Settings, as_json: bool) -> None:
     console.result(f"{n_ready} of {len(found)} sources are ready")
 
 
-def _sources(settings: Settings, only: Sequence[str]) -> Any:
+def sources_of(settings: Settings, only: Sequence[str]) -> Any:
+    """Return the live sources of the settings, or those named, in their order."""
     from kstock_batch.ingest.live.sources import make_sources, state_of
 
     return make_sources(settings, os.environ, state_of(settings), only)

@@ -35,19 +35,22 @@ def retrain(settings: Settings, as_of: date | None, dry_run: bool, as_json: bool
         return
     from kstock_batch.features.build import bring_up_to_date
     from kstock_batch.features.sessions import session_asked
+    from kstock_batch.operating.pings import pinged
     from kstock_batch.store.ledger import opened_run
     from kstock_batch.training.retrain import n_steps
     from kstock_batch.training.retrain import retrain as train
 
-    with opened_run(settings, "retrain", at=utc_now()) as run:
-        with console.progress("retrain", n_steps(settings)) as advance:
-            bring_up_to_date(run.warehouse, settings, run)
-            run.as_of = session_asked(run.warehouse.con, as_of, settings.price_basis)
-            done = train(run.warehouse, settings, run, run.as_of, advance=advance)
-        _show(done, as_json, run.seconds)
-        if done.refusal:  # in the ledger the run is refused, and says why
-            raise done.refusal
-        run.summary = "; ".join(filter(None, (f"{done.version.version} is champion", done.occasion)))
+    with pinged("retrain", lambda told: console.note(f"warning: {told}")) as tell:
+        with opened_run(settings, "retrain", at=utc_now()) as run:
+            with console.progress("retrain", n_steps(settings)) as advance:
+                bring_up_to_date(run.warehouse, settings, run)
+                run.as_of = session_asked(run.warehouse.con, as_of, settings.price_basis)
+                done = train(run.warehouse, settings, run, run.as_of, advance=advance)
+            _show(done, as_json, run.seconds)
+            if done.refusal:  # in the ledger the run is refused, and says why
+                raise done.refusal
+            run.summary = "; ".join(filter(None, (f"{done.version.version} is champion", done.occasion)))
+        tell(run.summary)
     if not as_json:
         n_rows = done.version.manifest["training"]["n_rows"]
         console.result(
