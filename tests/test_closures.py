@@ -9,7 +9,7 @@ from hand_store import hand_store, put
 from kstock_batch.ingest.calendar import extend_calendar, make_calendar, read_calendar
 from kstock_batch.ingest.closures import Answer, settle_session, was_open
 from kstock_batch.market.sessions import krx_closes, to_utc
-from kstock_batch.serving.night.agenda import is_no_session
+from kstock_batch.serving.night.agenda import has_no_session
 from kstock_batch.settings import Settings
 from kstock_batch.store.ledger import Run
 
@@ -77,8 +77,8 @@ def test_a_listed_session_without_trades_becomes_a_day_off_that_a_night_skips(da
     put(store, "raw_price", whole_market(before, volume=1000))
     told = settled(store, tmp_path, day, Answer.of(store.con, "pykrx", day, whole_market(day, volume=volume)))
     assert told.startswith(f"{day} was no session of the exchange after all: pykrx has 60 ")
-    assert is_no_session(store.con, day, evening)
-    assert not is_no_session(store.con, before, evening)
+    assert has_no_session(store.con, day, day, evening)
+    assert not has_no_session(store.con, before, before, evening)
     assert settled(store, tmp_path, day, ZEROS) is None, "it is known"
     ((found, is_session, why),) = store.con.execute("SELECT session, is_session, why FROM observed_session").fetchall()
     assert (found, is_session, why[:17]) == (day, False, "pykrx has 60 rows" if not volume else "pykrx has 60 stoc")
