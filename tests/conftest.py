@@ -13,6 +13,15 @@ from warm_process import WarmProcess
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what talks to a live source, unless it was asked for by `-m network`."""
+    if "network" in (config.getoption("markexpr") or ""):
+        return
+    for item in items:
+        if item.get_closest_marker("network"):
+            item.add_marker(pytest.mark.skip(reason="it talks to a live source: run it with `pytest -m network`"))
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A KSTOCK_* variable of whoever runs the tests must not change them."""
