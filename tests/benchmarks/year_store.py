@@ -11,8 +11,10 @@ from kstock_batch.store.warehouse import Warehouse
 FIRST, LAST = date(2025, 9, 1), date(2026, 10, 30)
 
 _CALENDAR = """
-    INSERT INTO raw_calendar
-    SELECT session, session + TIME '09:30', session + TIME '09:30', session + TIME '09:30' FROM days
+    INSERT INTO raw_calendar BY NAME
+    SELECT session, session + TIME '09:30' AS cutoff_at, session + TIME '09:30' AS available_at,
+      session + TIME '09:30' AS ingested_at
+    FROM days
 """
 _LISTING = """
     INSERT INTO raw_listing
