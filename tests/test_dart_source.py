@@ -303,7 +303,7 @@ def test_the_fake_markets_reports_come_back_as_they_are(exchange, tmp_path):
             "dart list.json answers 200, and no JSON: nothing",
         ),
         (BLOCK_PAGE, SourceBlocked, "dart has shut us out"),
-        (CUT_SHORT, SourceUnreachable, "dart gave no answer that can be used"),
+        (CUT_SHORT, SourceUnreachable, "dart gave no usable answer"),
         (changed_column("report_nm", "title"), SourceChanged, "dart list answers without report_nm; there is"),
         (changed_column("stock_code", "code"), SourceChanged, "dart list answers without stock_code; there is"),
     ],

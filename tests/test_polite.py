@@ -138,7 +138,7 @@ def test_what_may_go_better_is_tried_a_bounded_number_of_times(make, exchange, c
     with pytest.raises(SourceUnreachable) as caught:
         session.get(f"{exchange.url}/rows.json")
     assert (len(exchange.calls), session.n_calls) == (8, 8)
-    assert str(caught.value).startswith(f"krx gave no answer that can be used to {exchange.url}/rows.json: {says}")
+    assert str(caught.value).startswith(f"krx gave no usable answer to {exchange.url}/rows.json: {says}")
     assert str(caught.value).endswith(
         ", 4 times\n  fix: run the same command again when it answers: what was stored is not asked again"
     )

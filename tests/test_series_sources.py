@@ -196,7 +196,7 @@ def test_a_page_instead_of_data_shuts_the_source(name, page, request, exchange):
 @pytest.mark.parametrize("name", ["fred", "yahoo"])
 def test_half_an_answer_is_no_answer(name, request, exchange):
     exchange.fail("*", CUT_SHORT)
-    with pytest.raises(SourceUnreachable, match=f"{name} gave no answer that can be used"):
+    with pytest.raises(SourceUnreachable, match=f"{name} gave no usable answer"):
         request.getfixturevalue(name).fetch("macro", MONDAY, FRIDAY)
 
 

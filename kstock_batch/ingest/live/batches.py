@@ -52,7 +52,8 @@ class Batch:
 
     def __str__(self) -> str:
         """Return it as part of a sentence."""
-        return f"{self.source} {self.why or self.status}"
+        told = self.why or self.status
+        return told if told.startswith(f"{self.source} ") else f"{self.source} {told}"
 
 
 def write_batches(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch], run: Run) -> None:

@@ -261,6 +261,6 @@ def _told(error: BaseException, before: BaseException | None) -> str:
 
 def _unreachable(source: str, url: str, why: str) -> SourceUnreachable:
     return SourceUnreachable(
-        f"{source} gave no answer that can be used to {shown(url)}: {why}",
+        f"{source} gave no usable answer to {shown(url)}: {why}",
         fix="run the same command again when it answers: what was stored is not asked again",
     )
