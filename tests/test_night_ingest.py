@@ -409,7 +409,6 @@ def test_a_listing_that_is_told_again_every_night_stays_one_version(friday):
 def test_a_listing_that_comes_late_counts_from_the_evening_it_is_of(friday):
     """The list of Monday came after that of Tuesday, and a name was new on Monday."""
     krx = Told("krx", WHOLE)
-    without = lambda rows: rows.filter(pl.col("ticker") != TICKERS[0])  # noqa: E731
     other = lambda rows: rows.with_columns(name=pl.lit("새 이름"))  # noqa: E731
     krx.on("listing", MONDAY, DOWN).on("listing", TUESDAY, other)
     night(friday, krx)
@@ -420,7 +419,18 @@ def test_a_listing_that_comes_late_counts_from_the_evening_it_is_of(friday):
         friday, "SELECT DISTINCT available_at FROM raw_listing WHERE retracted_at IS NULL AND name = '새 이름'"
     )
     assert known == [(evening(MONDAY, time(15, 45)),)]
-    assert without
+
+
+def test_a_late_list_of_a_source_further_down_does_not_date_back_what_it_does_not_say(friday):
+    """It still lists a stock that has left since, and so says nothing about the leaving."""
+    krx, fdr = Told("krx", WHOLE).on("listing", MONDAY, DOWN), Told("fdr", WHOLE).on("listing", MONDAY, DOWN)
+    krx.on("listing", TUESDAY, gone(TICKERS[5])).on("price", TUESDAY, gone(TICKERS[5]))
+    night(friday, krx)
+    night(friday, krx, fdr, day=TUESDAY, catch_up_sessions=0)
+    fdr.heal()
+    night(friday, krx, fdr, day=TUESDAY)
+    left = store_rows(friday, "SELECT last_seen, available_at FROM raw_listing WHERE last_seen IS NOT NULL")
+    assert left == [(MONDAY, evening(TUESDAY, time(15, 45)))]
 
 
 # Who has left

@@ -28,17 +28,18 @@ def news(con: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, order
     both = rows.join(stored(con, table, rows, rank), on=key, how="left", validate="m:1")
     is_new = pl.col("source_stored").is_null()
     wins = is_new | (_rank("source", rank) <= _rank("source_stored", rank))
+    contradicts = pl.any_horizontal(pl.lit(False), *(_contradicts(name) for name in values))
     merged = both.with_columns(
         wins.alias("wins"),
+        contradicts.alias("contradicts"),
         *(_merged(name, wins).alias(name) for name in values),
         source=pl.when(wins).then("source").otherwise("source_stored"),
     )
     differs = pl.any_horizontal(pl.lit(False), *(_is_news(table, name) for name in values))
-    says_other = pl.any_horizontal(pl.lit(False), *(_is_exactly_other(name) for name in values))
     in_time = pl.col("available_at") >= pl.col("available_at_stored")
     kept = is_new | (differs if table.on_session else differs & in_time)
     if not table.on_session:
-        sooner = (pl.col("available_at") < pl.col("available_at_stored")) & ~says_other
+        sooner = (pl.col("available_at") < pl.col("available_at_stored")) & ~pl.col("contradicts")
         kept = kept | (sooner & (pl.col("available_at") > pl.col("available_at_before")).fill_null(True))
     return merged.filter(kept).select(rows.columns)
 
@@ -81,6 +82,12 @@ def _merged(name: str, wins: pl.Expr) -> pl.Expr:
     if name in NEVER_FILLED:
         return pl.when(wins).then(ours).otherwise(theirs)
     return pl.when(wins).then(pl.coalesce(ours, theirs)).otherwise(pl.coalesce(theirs, ours))
+
+
+def _contradicts(name: str) -> pl.Expr:
+    """Return whether a value as it was told, not as it is merged, is another than the stored one."""
+    is_blank = pl.lit(False) if name in NEVER_FILLED else pl.col(name).is_null()
+    return ~is_blank & _is_exactly_other(name)
 
 
 def _is_news(table: Table, name: str) -> pl.Expr:
