@@ -7,7 +7,7 @@ import click
 
 from kstock_batch import console
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
-from kstock_batch.errors import ConfigError, KStockError, WarehouseLocked
+from kstock_batch.errors import ConfigError, KStockError
 from kstock_batch.settings import Settings
 
 
@@ -74,8 +74,6 @@ def nightly(settings: Settings, as_json: bool) -> None:
         if ready := [source for source in sources_of(settings, ()) if not source.needs()]:
             try:
                 ask_for_the_night(settings, ready, None, heard)
-            except WarehouseLocked:
-                raise
             except KStockError as error:  # told now, raised when all that can be scored is
                 missing = error
                 console.note(f"warning: {error.what}; what is whole is scored all the same")
