@@ -20,7 +20,7 @@ from kstock_batch.store.lock import lock_holder
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
 
-LAST_RUNS = 8
+_LAST_RUNS: dict[str, Any] = {"n": 8, "command": None, "failed": False}
 
 
 def status_rows(settings: Settings, *, now: datetime) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _history(settings: Settings) -> _History:
     """Return what the store tells, or while it cannot be read, what the publication does."""
     try:
         with Warehouse.read(settings) as warehouse:
-            runs = Query.load("reports/last_runs").rows(warehouse.con, n=LAST_RUNS)
+            runs = Query.load("reports/run_list").rows(warehouse.con, **_LAST_RUNS)
             newest_runs = Query.load("reports/newest_run").rows(warehouse.con)
             (refused,) = Query.load("reports/refused_retrain").rows(warehouse.con)
             return _History(runs, newest_runs, Refusals(**refused), newest_verdict(warehouse.con, date.max))
@@ -100,7 +100,7 @@ def _history(settings: Settings) -> _History:
         problem = None
     except KStockError as error:
         problem = error
-    runs = _published(settings, "reports/last_runs", n=LAST_RUNS)
+    runs = _published(settings, "reports/run_list", **_LAST_RUNS)
     refusals = [Refusals(**refused) for refused in _published(settings, "reports/refused_retrain")]
     verdicts = _published(settings, "judging/newest_drift", as_of=date.max)
     return _History(

@@ -1,4 +1,5 @@
--- what:   the newest runs, of one command or those that failed if asked
+-- what:   the newest runs, of one command or those that failed if asked, how they ended and what they said; in the order
+--         in which they were entered: a clock set back must not put a night that failed behind one that did not
 -- grain:  run_id
 -- reads:  run
 -- params: n command failed
