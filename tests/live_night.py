@@ -26,6 +26,7 @@ ANY = DAYS.index(MONDAY)
 N_STOCKS = 40
 TICKERS = tuple(f"{10 * n:06d}" for n in range(1, N_STOCKS + 1))
 KOSPI, KOSDAQ = TICKERS[: N_STOCKS // 2], TICKERS[N_STOCKS // 2 :]
+PER_SESSION = ("price", "market_cap", "listing", "valuation", "flow", "short_balance")
 PRICE = {"price": "day"}
 WHOLE = {"price": "day", "listing": "day"}
 TABLES = ("raw_price", "raw_market_cap", "raw_listing", "raw_valuation", "raw_flow", "raw_short_balance", "raw_macro")
@@ -146,7 +147,8 @@ class Told:
         if dataset == "macro":
             rows = series(start, end, self.name)
         else:
-            parts = [told(dataset, day, self.name) for day in DAYS if start <= day <= end]
+            days = DAYS if dataset in PER_SESSION else ()
+            parts = [told(dataset, day, self.name) for day in days if start <= day <= end]
             rows = pl.concat([typed(dataset, [], self.name, None), *parts])
         return odd(rows) if odd else rows
 

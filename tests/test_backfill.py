@@ -153,6 +153,8 @@ def test_series_are_one_question(root):
     assert fred.asked == [("macro", LAST)]
     assert (backfill.n_done, backfill.missing) == (10, {})
     assert fred.starts[0][1] < FIRST
+    backfilled(root, fred, **SPAN)
+    assert len(fred.asked) == 1
 
 
 def test_the_next_source_takes_over_when_the_calls_of_one_are_used_up(root):
@@ -185,6 +187,7 @@ def test_a_block_ends_it_without_another_question(root):
     krx = Told("krx", WHOLE).on("price", None, SourceBlocked("krx has shut us out", fix="wait"))
     backfill = backfilled(root, krx, **SPAN)
     assert krx.asked == [("listing", FIRST), ("price", FIRST)]
+    assert store_rows(root, "SELECT count(*) FROM ingest_batch") == [(2,)]  # what nobody was asked is no batch
     with pytest.raises(DataNotReady, match="krx has shut us out"):
         backfill.require_complete()
 

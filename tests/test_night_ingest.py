@@ -374,6 +374,32 @@ def test_series_that_end_too_early_are_stored_and_completed_by_the_next_source(f
     assert by_source == [("SP500", "fred"), ("USDKRW", "yahoo"), ("VIX", "fred")]
 
 
+def test_a_day_without_filings_or_designations_is_whole_and_not_missing(friday):
+    dart, fdr = Told("dart", {"financial": "range"}), Told("fdr", {"designation": "range"})
+    for source, dataset in ((dart, "financial"), (fdr, "designation")):
+        source.on(dataset, None, nothing)
+    done = night(friday, Told("krx", WHOLE), dart, fdr)
+    assert done.missing == {}
+    assert {batch.status for batch in done.batches if batch.source in ("dart", "fdr")} == {"done"}
+    night(friday, Told("krx", WHOLE), dart, fdr)
+    assert (len(dart.asked), len(fdr.asked)) == (1, 1)
+
+
+def test_every_designation_in_force_is_asked_for(friday):
+    fdr = Told("fdr", {"designation": "range"}).on("designation", None, nothing)
+    night(friday, Told("krx", WHOLE), fdr)
+    assert fdr.starts == [("designation", fdr.starts[0][1])]
+    assert fdr.starts[0][1] < date(2010, 1, 1)
+
+
+def test_a_listing_is_completed_by_one_more_source_the_same_night(friday):
+    fdr = Told("fdr", {"listing": "day"}).on("listing", None, lambda rows: rows.with_columns(industry=pl.lit("메모리")))
+    krx = Told("krx", WHOLE)
+    night(friday, krx, fdr)
+    assert fdr.days_asked("listing") == [MONDAY, FRIDAY]
+    assert store_rows(friday, "SELECT DISTINCT industry, name LIKE '종목%' FROM listing") == [("메모리", True)]
+
+
 # Precedence
 
 
