@@ -1,0 +1,14 @@
+-- what:   the sessions with features, and by when all outcomes of each were known; the last ones have none yet
+-- grain:  session
+-- reads:  feature_session label_daily
+-- params:
+WITH
+outcome AS (
+  SELECT as_of, max(known_on) AS known_on FROM label_daily GROUP BY as_of
+)
+SELECT
+  f.as_of AS session,
+  o.known_on,
+FROM feature_session AS f
+LEFT JOIN outcome AS o ON o.as_of = f.as_of
+ORDER BY session
