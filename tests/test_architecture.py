@@ -26,7 +26,9 @@ FLOOR = {
     "champion": 5,
     "training": 6,
     "serving": 6,
+    "executors": 6,
     "operating": 7,
+    "backtest": 7,
     "cli": 8,
     "__main__": 9,
 }

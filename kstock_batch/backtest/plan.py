@@ -1,4 +1,4 @@
-"""What a backtest does: when it retrains, which sessions each model scores, and a name for all that decides the outcome.
+"""What a backtest does: when it retrains, what each model scores, and a name for all that decides the outcome.
 
 The model of a refit scores the sessions after its own night up to the night of the next refit. A later refit need not
 train all its folds: of a block that earlier refits have scored, what they said is already said out of sample.

@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kstock_batch.backtest.plan import Plan, Refit
+from kstock_batch.executors import Executor, Job
 from kstock_batch.files import disk_full_is_named, fsync, write_atomically
 
 FACTS = "facts.json"
@@ -98,10 +99,9 @@ def walk(
     plan: Plan,
     folder: WalkFolder,
     material: Path,
-    executor: Any,
+    executor: Executor,
     *,
-    n_workers: int = 1,
-    tuned: Callable[[Refit], Mapping[str, Any]] = lambda _: {},
+    threads: int,
 ) -> Iterator[Progress]:
     """Train and score every refit that is not finished, and tell of each; stop the executor whatever happens."""
     waiting = [refit for refit in plan.refits if not folder.is_finished(refit)]
@@ -112,7 +112,7 @@ def walk(
     try:
         # The largest first: the last ones to finish are then short, and no worker waits long for another.
         for refit in sorted(waiting, key=lambda one: -work[one.key]):
-            executor.submit(_job(plan, folder, material, refit, tuned(refit)))
+            executor.submit(_job(plan, folder, material, refit, threads))
         for done in executor.finished():
             refit = by_key[done.key]
             folder.keep(refit, done.facts, done.files)
@@ -125,15 +125,13 @@ def walk(
         shutil.rmtree(folder.scratch, ignore_errors=True)
 
 
-def _job(plan: Plan, folder: WalkFolder, material: Path, refit: Refit, tuned: Mapping[str, Any]) -> Any:
-    from kstock_batch.executors import Job
-
+def _job(plan: Plan, folder: WalkFolder, material: Path, refit: Refit, threads: int) -> Job:
     arguments = {
-        "material": str(material),
-        "scratch": str(folder.scratch / refit.key),
-        "settings": plan.facts["settings"],
-        "tuned": dict(tuned),
-        **{name: str(value) for name, value in asdict(refit).items() if name in ("as_of", "first", "last")},
+        "material": str(material.resolve()),
+        "scratch": str((folder.scratch / refit.key).resolve()),
+        "settings": {**plan.facts["settings"], "threads": threads},
+        "tuned": plan.facts["tuned"].get(refit.key, {}),
+        **{name: str(getattr(refit, name)) for name in ("as_of", "first", "last")},
         "n_fitted": refit.n_fitted,
     }
     return Job(refit.key, REFIT, arguments)

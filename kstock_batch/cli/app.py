@@ -66,6 +66,7 @@ def _register() -> None:
         questions,
         tune,
     )
+    from kstock_batch.cli.backtest import backtest
     from kstock_batch.cli.check import check
     from kstock_batch.cli.config import config, init
     from kstock_batch.cli.replay import replay
@@ -78,7 +79,7 @@ def _register() -> None:
     live.ingest.add_command(data.ingest_folder)
     for command in (
         *(init, data.demo, live.ingest, features.features, audits.audit),
-        *(retrain, tune.tune, model.models),
+        *(retrain, tune.tune, backtest, model.models),
         *(nightly.score, nightly.nightly, questions.predictions, explain.explain),
         *(questions.sql, handout.export, handout.snapshot),
         *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config),

@@ -7,7 +7,7 @@ feature AS (
   SELECT count(*) AS n, bit_xor(hash(f)) AS digest FROM feature_daily AS f WHERE as_of BETWEEN $start AND $end
 ),
 label AS (
-  SELECT count(*) AS n, bit_xor(hash(l)) AS digest FROM label_daily AS l WHERE as_of BETWEEN $start AND $end
+  SELECT count(*) AS n, bit_xor(hash(l)) AS digest FROM label_daily AS l WHERE as_of >= $start AND known_on <= $end
 ),
 session AS (
   SELECT count(*) AS n, bit_xor(hash(session)) AS digest FROM raw_calendar WHERE session BETWEEN $start AND $end

@@ -1,4 +1,4 @@
--- what:   the sessions with features, and by when all outcomes of each were known; the last ones have none yet
+-- what:   the sessions with features, how many stocks of each can be scored, and by when their outcomes were known
 -- grain:  session
 -- reads:  feature_session label_daily
 -- params:
@@ -8,6 +8,8 @@ outcome AS (
 )
 SELECT
   f.as_of AS session,
+  f.n_rows,
+  f.n_scoreable,
   o.known_on,
 FROM feature_session AS f
 LEFT JOIN outcome AS o ON o.as_of = f.as_of
