@@ -88,6 +88,7 @@ MEASURES: Mapping[str, Measure] = {
     "icir": Measure((_C("ic"), _C("ic") ** 2), _mean_over_deviation, _C("ic").is_not_null().cast(pl.Float64)),
     "base_rate": Measure((_C("n_hits"),), _first),
     "forecast": Measure((_C("probability_sum"),), _first),
+    "mean_error_pct": Measure((100 * (_C("probability_sum") - _C("n_hits")),), _first),
     "top_hit_rate": Measure((_C("n_top_hits"),), _first, _C("n_top")),
     # Each session's top decile counts as much as any other's, as in the skill table.
     "lift": Measure((_C("n_top_hits") / _C("n_top"), _C("n_hits") / _C("n")), _ratio, _ONE),
@@ -178,16 +179,15 @@ def pooled_figures(p: Floats, y: Floats, session: Integers, tenth: Integers, *, 
 
 
 def calibration_figures(p: Floats, y: Floats, session: Integers, *, drawn: bool) -> list[Figure]:
-    """Return the expected calibration error over twenty quantile bins, in percent; with ``drawn`` also what of it days
-    do not explain: an error of absolute values has no honest interval, for every draw adds to it.
+    """Return the calibration error over twenty quantile bins, in percent; ``drawn``: also what of it no days explain.
+
+    An error made of absolute values has no honest interval: every draw adds to it.
     """
     n_sessions = len(np.unique(session))
     found = [Figure("ece_pct", 100 * calibration_error(p, y), None, None, n_sessions)]
     if drawn and n_sessions >= LEAST:
         verdict = calibration_verdict(p, y, session)
-        error, low, high = (100 * one for one in (verdict.mean_error, verdict.mean_low, verdict.mean_high))
         found.append(Figure("ece_beyond_days_pct", 100 * verdict.beyond_luck, None, None, n_sessions))
-        found.append(Figure("mean_error_pct", error, low, high, n_sessions))
     return found
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from kstock_batch.backtest.assembled import BLEND
 from kstock_batch.backtest.results import PORTFOLIOS
-from kstock_batch.backtest.stored import metric_rows, require_stored
+from kstock_batch.backtest.stored import metric_rows, require_stored, session_rows
 from kstock_batch.learners.linear import FLOORS
 from kstock_batch.store.queries import Query
 
@@ -32,6 +32,7 @@ class BacktestFacts:
     deciles: pl.DataFrame
     portfolios: pl.DataFrame
     refits: pl.DataFrame
+    sessions: pl.DataFrame
 
     def value(self, variant: str, scope: str, metric: str) -> dict[str, Any]:
         """Return value, low and high of one figure; None where it is not known."""
@@ -117,7 +118,9 @@ def facts_of(con: duckdb.DuckDBPyConnection, backtest_id: str | None) -> Backtes
         for table in ("decile", "portfolio", "refit")
     }
     whole = {**whole, **Query.load("backtest/told").rows(con, backtest_id=name)[0]}
-    return BacktestFacts(whole, metric_rows(con, name), frames["decile"], frames["portfolio"], frames["refit"])
+    return BacktestFacts(
+        whole, metric_rows(con, name), frames["decile"], frames["portfolio"], frames["refit"], session_rows(con, name)
+    )
 
 
 def told(figure: Mapping[str, Any], decimals: int) -> str:
