@@ -18,3 +18,4 @@ SELECT
 FROM feature AS f
 CROSS JOIN label AS l
 CROSS JOIN session AS s
+ORDER BY fingerprint

@@ -1,5 +1,5 @@
 -- what:   by which settings a backtest was walked, and what trading was taken to cost
--- grain:  backtest_id
+-- grain:  one row
 -- reads:  backtest
 -- params: backtest_id
 SELECT
@@ -8,3 +8,4 @@ SELECT
   fingerprint,
 FROM backtest
 WHERE backtest_id = $backtest_id
+ORDER BY backtest_id
