@@ -1,12 +1,12 @@
 """A backtest from end to end: plan, export, walk, judge, store. The store is held for seconds at both ends only."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TypeVar
 
 import duckdb
@@ -179,17 +179,17 @@ def patient_run(settings: Settings, *, at: datetime, note: Note) -> Iterator[Run
 
 
 def _patient(open_store: Callable[[], T], note: Note) -> T:
-    told, began = False, time.monotonic()
+    told, began = False, monotonic()
     while True:
         try:
             return open_store()
         except WarehouseLocked as error:
-            if time.monotonic() - began > PATIENCE_S:
+            if monotonic() - began > PATIENCE_S:
                 raise WarehouseLocked(error.what, fix="run the same command again: what is finished is kept") from error
             if not told:
                 note(f"waiting: {error.what}")
             told = True
-            time.sleep(ASK_AGAIN_S)
+            sleep(ASK_AGAIN_S)
 
 
 def removed(settings: Settings, backtest_id: str, *, at: datetime, note: Note) -> str:
