@@ -40,9 +40,9 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
         padding=(0, 1, 0, 0),
     )
     columns = {name: _cells([row[name] for row in rows], decimals) for name in rows[0]}
-    for name, value in rows[0].items():
-        cells = columns[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    for name, cells in columns.items():
+        known = [row[name] for row in rows if row[name] is not None]
+        is_number = bool(known) and isinstance(known[0], int | float) and not isinstance(known[0], bool)
         fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
         drawn.add_column(
             name.translate(_CONTROL), justify="right" if is_number else "left", no_wrap=fits, overflow="fold"
