@@ -59,7 +59,9 @@ def outlive(flag):
     """Wait to be killed with the node the first time; be done at once the second time."""
     if Path(flag).exists():
         return {"pid": os.getpid()}, {}
-    Path(flag).write_text(os.environ.get("RAY_NODE_ID", ""))
+    import ray
+
+    Path(flag).write_text(ray.get_runtime_context().get_node_id())
     time.sleep(120)
     return {}, {}
 

@@ -10,13 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import polars as pl
 import pytest
 from threadpoolctl import threadpool_limits
 
+from kstock_batch.cli.options import executor_options
 from kstock_batch.errors import ConfigError, JobFailed, NotEnoughHistory
-from kstock_batch.executors import Job, make_executor
+from kstock_batch.executors import KINDS, Job, make_executor
+from kstock_batch.executors.choice import chosen_kind
 from kstock_batch.executors.threads import limited, threads_a_worker
 
 HERE = Path(__file__).parent
@@ -33,7 +36,7 @@ def job(key, function, reads=(), **arguments):
 
 
 def results(kind, jobs, workers=2, **given):
-    with make_executor(kind, workers=workers, **given) as executor:
+    with make_executor(kind, workers=1 if kind == "serial" else workers, **given) as executor:
         for one in jobs:
             executor.submit(one)
         return {done.key: done for done in executor.finished()}
@@ -217,6 +220,13 @@ def test_a_job_is_written_as_one_line_whatever_its_arguments_hold():
     assert json.loads(given.written())["key"] == "a\nb"
 
 
+def test_commands_offer_the_executors_there_are():
+    command = executor_options(click.command()(lambda **_: None))
+    offered = {option.name: option for option in command.params}
+    assert list(offered) == ["executor", "workers", "address"]
+    assert tuple(offered["executor"].type.choices) == KINDS
+
+
 def test_an_executor_that_does_not_exist_or_cannot_be_at_an_address_is_refused():
     with pytest.raises(ConfigError) as refused:
         make_executor("dask", workers=1)
@@ -225,6 +235,17 @@ def test_an_executor_that_does_not_exist_or_cannot_be_at_an_address_is_refused()
         make_executor("process", workers=1, address="10.0.0.1:6379")
     assert str(refused.value) == (
         "--address 10.0.0.1:6379 is of a Ray cluster\n  fix: add --executor ray, or leave it out"
+    )
+
+
+def test_without_a_name_the_workers_and_the_address_say_which_executor_it_is():
+    assert chosen_kind(None, 1, None) == "serial"
+    assert chosen_kind(None, 2, None) == "process"
+    assert chosen_kind(None, 1, "10.0.0.1:6379") == "ray"
+    with pytest.raises(ConfigError) as refused:
+        chosen_kind("serial", 3, None)
+    assert str(refused.value) == (
+        "--executor serial has one worker, not 3\n  fix: leave --workers out, or use --executor process"
     )
 
 

@@ -7,6 +7,7 @@ was at fault, and a job must be tried as often here as anywhere.
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from kstock_batch.executors.jobs import ATTEMPTS, Done, Job, answered, died, don
 from kstock_batch.executors.threads import limited
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_PATIENCE_S = 10.0
 
 
 class RayExecutor:
@@ -106,28 +108,33 @@ def _connected(address: str | None, n_cpus: int, threads: int, object_store_mb: 
     os.environ.update(_QUIET)
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        before = dict(os.environ)
-        os.environ.update(limited(os.environ, threads))  # the nodes started here pass it on to their workers
-        try:
-            ray.init(
-                "local",
-                num_cpus=n_cpus,
-                include_dashboard=False,
-                object_store_memory=object_store_mb * 1024**2,
-                _temp_dir=folder,
-                **quiet,
-            )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        limits = {"num_cpus": n_cpus, "object_store_memory": object_store_mb * 1024**2}
+        ray.init("local", include_dashboard=False, _temp_dir=folder, **limits, **quiet)
     else:
+        _require_heard(address)
         try:
             ray.init(address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"no Ray cluster can be joined at {address}: {str(error).splitlines()[0]}",
-                fix="start it with `ray start --head`, use the address it prints, and the same Python and ray there",
-            ) from error
-    return ray.remote(num_cpus=threads, max_retries=0)(answered)
+            raise _not_joined(address, str(error).splitlines()[0]) from error
+    environ = {"env_vars": limited({}, threads)}
+    return ray.remote(num_cpus=threads, max_retries=0, runtime_env=environ)(answered)
+
+
+def _require_heard(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address {address} is no host:port", fix="use the one that `ray start --head` prints")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except OSError as error:
+        raise _not_joined(address, str(error)) from error
+
+
+def _not_joined(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster can be joined at {address}: {why}",
+        fix="start it with `ray start --head`, use the address it prints, and the same Python and ray on all nodes",
+    )
