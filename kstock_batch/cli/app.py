@@ -73,6 +73,7 @@ def _register() -> None:
     from kstock_batch.cli.retrain import retrain
     from kstock_batch.cli.runs import runs, show_summary
     from kstock_batch.cli.schedule import schedule
+    from kstock_batch.cli.upgrade import upgrade
 
     questions.predictions.add_command(replay)
     live.ingest.add_command(data.ingest_folder)
@@ -81,7 +82,7 @@ def _register() -> None:
         *(retrain, tune.tune, model.models),
         *(nightly.score, nightly.nightly, questions.predictions, explain.explain),
         *(questions.sql, handout.export, handout.snapshot),
-        *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config),
+        *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config, upgrade),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):
