@@ -68,6 +68,7 @@ def _register() -> None:
     )
     from kstock_batch.cli.check import check
     from kstock_batch.cli.config import config, init
+    from kstock_batch.cli.doctor import doctor
     from kstock_batch.cli.replay import replay
     from kstock_batch.cli.report import report
     from kstock_batch.cli.retrain import retrain
@@ -82,7 +83,7 @@ def _register() -> None:
         *(retrain, tune.tune, model.models),
         *(nightly.score, nightly.nightly, questions.predictions, explain.explain),
         *(questions.sql, handout.export, handout.snapshot),
-        *(report, show_summary, questions.status, live.doctor, check, runs, schedule, config, upgrade),
+        *(report, show_summary, questions.status, doctor, check, runs, schedule, config, upgrade),
     ):
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):

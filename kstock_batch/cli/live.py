@@ -130,34 +130,6 @@ def forgive(settings: Settings, source: str, as_json: bool) -> None:
         console.result(f"{source} may be asked again" if ended else f"{source} was not shut: nothing to forgive")
 
 
-@click.command()
-@as_json
-@click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> None:
-    """Tell which live sources are ready, what the others lack and would add, and what is left of today's calls.
-
-    Asks none of them, and exits with 0 whatever it finds.
-
-    \b
-    Example:
-      kstock-batch doctor
-    """
-    from kstock_batch.ingest.live.readiness import readiness, unoffered
-    from kstock_batch.ingest.live.sources import state_of
-
-    found = readiness(sources_of(settings, ()), state_of(settings), utc_now())
-    if as_json:
-        console.document({"sources": [one.document() for one in found], "unoffered": unoffered(found)})
-        return
-    console.table("live sources, in the order they are asked", [one.row() for one in found])
-    for sentence in (sentence for one in found for sentence in one.advice()):
-        console.text(f"{sentence}\n")
-    for dataset, would in unoffered(found).items():
-        console.text(f"nobody that is ready has {dataset}; {would}\n")
-    n_ready = sum(one.state == "ready" for one in found)
-    console.result(f"{n_ready} of {len(found)} sources are ready")
-
-
 def sources_of(settings: Settings, only: Sequence[str]) -> Any:
     """Return the live sources of the settings, or those named, in their order."""
     from kstock_batch.ingest.live.sources import make_sources, state_of
