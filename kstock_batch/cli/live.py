@@ -8,14 +8,22 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import sources
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
-_source = click.option("--source", "only", multiple=True, help="Ask this source only; repeatable.  [default: sources]")
+_source = click.option(
+    "--source",
+    "only",
+    multiple=True,
+    shell_complete=sources,
+    help="Ask this source only; repeatable.  [default: sources]",
+)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @_source
 @click.option("--as-of", type=SESSION_DATE, help="Session to ask for.  [default: the newest whose prices are final]")
 @as_json
@@ -110,7 +118,7 @@ def backfill(
 
 
 @ingest.command()
-@click.argument("source")
+@click.argument("source", shell_complete=sources)
 @as_json
 @click.pass_obj
 def forgive(settings: Settings, source: str, as_json: bool) -> None:

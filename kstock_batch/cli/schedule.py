@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 
@@ -18,7 +19,7 @@ KIND = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def schedule() -> None:
     """Run the nightly score and the weekly retrain by themselves, in Seoul's time whatever the machine's zone."""
 
