@@ -27,7 +27,7 @@ def completed(*words: str, root: Path | None = None) -> list[str]:
     words = (*(("--root", str(root)) if root else ()), *words)
     line = {"COMP_WORDS": " ".join(["kstock-batch", *words]), "COMP_CWORD": str(len(words))}
     result = CliRunner().invoke(cli, prog_name="kstock-batch", env={VARIABLE: "bash_complete", **line})
-    assert result.stderr == ""
+    assert result.stderr == "" and not isinstance(result.exception, Exception)
     return [offered.partition(",")[2] for offered in result.stdout.split()]
 
 
