@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import tickers
 from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.settings import Settings
 
@@ -23,7 +24,7 @@ CAME_TRUE = {True: "+", False: "·", None: "?"}
 
 
 @click.command()
-@click.argument("ticker")
+@click.argument("ticker", shell_complete=tickers)
 @click.option("--as-of", type=SESSION_DATE, help="Session to explain.  [default: the newest that can be scored]")
 @click.option(
     "--history",
