@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kstock_batch.cli.options import executor_options
 from kstock_batch.errors import ConfigError, JobFailed, NotEnoughHistory
 from kstock_batch.executors import KINDS, Job, make_executor
 from kstock_batch.executors.choice import chosen_kind
+from kstock_batch.executors.ray_cluster import _own_folder
 from kstock_batch.executors.threads import limited, threads_a_worker
 
 HERE = Path(__file__).parent
@@ -221,7 +223,7 @@ def test_a_job_is_written_as_one_line_whatever_its_arguments_hold():
 
 
 def test_commands_offer_the_executors_there_are():
-    command = executor_options(click.command()(lambda **_: None))
+    command = click.command()(executor_options(lambda **_: None))
     offered = {option.name: option for option in command.params}
     assert list(offered) == ["executor", "workers", "address"]
     assert tuple(offered["executor"].type.choices) == KINDS
@@ -247,6 +249,17 @@ def test_without_a_name_the_workers_and_the_address_say_which_executor_it_is():
     assert str(refused.value) == (
         "--executor serial has one worker, not 3\n  fix: leave --workers out, or use --executor process"
     )
+
+
+def test_the_folder_of_a_cluster_whose_process_was_killed_is_cleared_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"kstock-{ended.pid}-a", "kstock-1-a", "kstock-notes-a"):
+        (tmp_path / name / "session").mkdir(parents=True)
+    own = Path(_own_folder()).name
+    assert own.startswith(f"kstock-{os.getpid()}-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["kstock-1-a", "kstock-notes-a", own])
 
 
 def test_an_absent_ray_is_named_with_how_to_get_it(monkeypatch):

@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Self
 
 from kstock_batch.errors import ConfigError
@@ -20,6 +21,7 @@ from kstock_batch.executors.threads import limited
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _PATIENCE_S = 10.0
+_FOLDER = "kstock-"
 
 
 class RayExecutor:
@@ -40,7 +42,7 @@ class RayExecutor:
         self._workers, self._threads = workers, threads
         self._waiting: deque[tuple[Job, int]] = deque()
         self._running: dict[Any, tuple[Job, int]] = {}
-        self._folder = "" if address else tempfile.mkdtemp(prefix="ks-")  # short: sockets lie in it
+        self._folder = "" if address else _own_folder()
         self._is_open = True
         try:
             self._task = _connected(address, workers * threads, threads, object_store_mb, self._folder)
@@ -101,6 +103,29 @@ class RayExecutor:
         while self._waiting and len(self._running) < self._workers:
             job, attempt = self._waiting.popleft()
             self._running[self._task.remote(job.written())] = (job, attempt)
+
+
+def _own_folder() -> str:
+    """Return a new folder for a cluster of our own, named after this process; those of processes that died go.
+
+    Short, because sockets lie in it, whose paths may not be long.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for left in temporary.glob(f"{_FOLDER}*-*"):
+        pid = left.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=temporary)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _connected(address: str | None, n_cpus: int, threads: int, object_store_mb: int, folder: str) -> Any:
