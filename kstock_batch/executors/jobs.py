@@ -17,9 +17,8 @@ from typing import Any, Protocol, Self
 from kstock_batch import errors
 from kstock_batch.errors import ConfigError, JobFailed, KStockError
 
-ATTEMPTS = (
-    2  # a worker may die of what has nothing to do with its job: one death costs one retry, a second is the job's
-)
+# A worker may die of what has nothing to do with its job: one death costs one retry, a second is the job's own.
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
