@@ -17,7 +17,8 @@ from kstock_batch.errors import NotEnoughHistory
 
 def echo(**given):
     print("a library prints this")
-    return {"given": given, "pid": os.getpid()}, {"a.bin": bytes(given.get("size", 3))}
+    kinds = {name: type(value).__name__ for name, value in given.items()}
+    return {"given": given, "kinds": kinds, "pid": os.getpid()}, {"a.bin": bytes(given.get("size", 3))}
 
 
 def threads():

@@ -132,8 +132,10 @@ def test_what_ends_a_job_comes_back_and_the_others_go_on(kind):
 
 def test_facts_are_what_json_makes_of_them_wherever_a_job_ran():
     given = {"pair": (1, 2), "none": None}
-    assert results("serial", [job("a", "echo", **given)])["a"].facts["given"] == {"pair": [1, 2], "none": None}
-    assert results("process", [job("a", "echo", **given)])["a"].facts["given"] == {"pair": [1, 2], "none": None}
+    for kind in ("serial", "process"):
+        facts = results(kind, [job("a", "echo", **given)])["a"].facts
+        assert facts["given"] == {"pair": [1, 2], "none": None}
+        assert facts["kinds"]["pair"] == "list", "a job never sees what JSON cannot say"
 
 
 def test_a_killed_worker_costs_one_retry_and_a_second_death_that_job_alone(tmp_path):
