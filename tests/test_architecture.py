@@ -27,7 +27,6 @@ FLOOR = {
     "executors": 5,
     "training": 6,
     "serving": 6,
-    "executors": 6,
     "operating": 7,
     "backtest": 7,
     "cli": 8,

@@ -120,8 +120,6 @@ def processes(module: ast.Module) -> list[str]:
 def test_processes_are_started_in_four_places_this_interpreter_or_the_machines_scheduler():
     started = {name_of(path): processes(tree(path)) for path in MODULES if processes(tree(path))}
     scheduling = started.pop("operating/installing.py")
-    # A pool of this very interpreter, which runs functions of this package by name.
-    assert started.pop("executors.py") == ["multiprocessing.get_context"]
     assert started == {name: ["subprocess.Popen"] for name in PROCESSES}
     # No shell reads a word: what a scheduler is told is a list that begins with one of three names.
     assert scheduling == ["subprocess.run"]

@@ -25,8 +25,10 @@ FOLDS = ("walk", "own")
 LEAST_TRAINED = 240  # sessions, about a year: what learnt from less has seen one mood of the market
 DECIDING = (
     *("train_sessions", "validation_share", "n_folds", "embargo_sessions", "tree_stride", "sequence_stride"),
-    *("lstm_epochs", "tree_rounds", "budget_minutes", "device", "seed", "price_basis", "include_preferred"),
+    *("lstm_epochs", "tree_rounds", "device", "seed", "price_basis", "include_preferred"),
 )
+# A budget would have predictions depend on how busy the machine was: no refit of a backtest is cut short.
+UNHURRIED: Mapping[str, float] = {"budget_minutes": 0.0}
 _MONTH = re.compile(r"^([0-9]{4})-(0[1-9]|1[0-2])$")
 
 

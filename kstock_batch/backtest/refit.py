@@ -7,7 +7,7 @@ log-odds: calibration and weights are decided afterwards, so that other weights 
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -50,7 +50,7 @@ class Stopwatch:
         self.seconds[name] = round(time.monotonic() - begun, 1)
 
 
-def refit(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def refit(**arguments: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return facts of the refit, JSON values, and files: the members, and what they said.
 
     Parameters

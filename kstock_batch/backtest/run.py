@@ -17,7 +17,7 @@ from kstock_batch.backtest.assembled import assemble
 from kstock_batch.backtest.costs import Costs
 from kstock_batch.backtest.market import Market
 from kstock_batch.backtest.material import BYTES_A_ROW, export_rows, finish
-from kstock_batch.backtest.plan import DECIDING, History, Plan, plan_of, refits_of
+from kstock_batch.backtest.plan import DECIDING, UNHURRIED, History, Plan, plan_of, refits_of
 from kstock_batch.backtest.results import Results, results_of
 from kstock_batch.backtest.stored import remove_results, require_stored, store_results
 from kstock_batch.backtest.walk import Progress, WalkFolder, walk
@@ -103,7 +103,7 @@ def planned(con: duckdb.DuckDBPyConnection, settings: Settings, asked: Asked) ->
     data = Query.load("backtest/fingerprint").rows(con, start=start, end=refits[-1].last)[0]
     tuned = {refit.key: tuned_parameters(settings.models, refit.as_of) for refit in refits}
     facts = {
-        "settings": {name: getattr(settings, name) for name in DECIDING},
+        "settings": {**{name: getattr(settings, name) for name in DECIDING}, **UNHURRIED},
         "members": list(members_here()),
         "tuned": {key: found for key, found in tuned.items() if found},
         "data": data["fingerprint"],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kstock_batch.backtest.plan import Plan, Refit
-from kstock_batch.executors import Executor, Job
+from kstock_batch.executors import Done, Executor, Job
 from kstock_batch.files import disk_full_is_named, fsync, write_atomically
 
 FACTS = "facts.json"
@@ -109,17 +109,23 @@ def walk(
     began, work_done = time.monotonic(), 0.0
     work = {refit.key: (refit.n_fitted + 1) * refit.n_sessions for refit in waiting}
     n_done = len(plan.refits) - len(waiting)
+    failed: Done | None = None
     try:
         # The largest first: the last ones to finish are then short, and no worker waits long for another.
         for refit in sorted(waiting, key=lambda one: -work[one.key]):
             executor.submit(_job(plan, folder, material, refit, threads))
         for done in executor.finished():
+            if done.error is not None:  # the others go on: what they find is kept
+                failed = failed or done
+                continue
             refit = by_key[done.key]
             folder.keep(refit, done.facts, done.files)
             n_done, work_done = n_done + 1, work_done + work[refit.key]
             passed = time.monotonic() - began
             left = passed / work_done * (sum(work.values()) - work_done) / 60
             yield Progress(refit, n_done, len(plan.refits), float(sum(done.facts["stages"].values())), left)
+        if failed is not None:
+            failed.required()
     finally:
         executor.close()
         shutil.rmtree(folder.scratch, ignore_errors=True)
@@ -134,4 +140,4 @@ def _job(plan: Plan, folder: WalkFolder, material: Path, refit: Refit, threads: 
         **{name: str(getattr(refit, name)) for name in ("as_of", "first", "last")},
         "n_fitted": refit.n_fitted,
     }
-    return Job(refit.key, REFIT, arguments)
+    return Job(refit.key, REFIT, arguments, reads=(arguments["material"],))

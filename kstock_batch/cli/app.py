@@ -25,6 +25,7 @@ SECTIONS = {
     "Models": {
         "retrain": "train, prove out of fold, and promote what is better",
         "tune": "search for better parameters of the members",
+        "backtest": "walk past years again: what it was worth, and earned",
         "models": "list, compare, promote, roll back, prune versions",
     },
     "The night": {
