@@ -350,6 +350,17 @@ def test_a_store_that_is_being_written_is_waited_for_and_named_after_half_an_hou
     assert [sentence.partition(":")[0] for sentence in told] == ["waiting"]
 
 
+def test_a_second_backtest_of_the_root_is_turned_away_and_what_others_left_is_cleared(settings, monkeypatch):
+    monkeypatch.setattr("kstock_batch.store.lock._PAUSES", ())
+    left = settings.warehouse / "backtest" / "rows-abandoned"
+    left.mkdir(parents=True)
+    with backtest_run.only_one(settings):
+        refused = sentence(run(settings.root, "backtest", "--from", "2024-04-15"))
+    assert f"another backtest walks in {left.parent}, PID {os.getpid()} since " in refused
+    built(settings)
+    assert not left.exists()
+
+
 # The plan
 
 

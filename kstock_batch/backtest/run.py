@@ -29,7 +29,9 @@ from kstock_batch.learners.inputs import INPUTS_VERSION
 from kstock_batch.market.contract import MAX_WINDOW_SPAN, fingerprint
 from kstock_batch.market.sessions import Sessions
 from kstock_batch.settings import Settings
+from kstock_batch.store.faults import folder_faults_are_named
 from kstock_batch.store.ledger import Run, opened_run
+from kstock_batch.store.lock import lock_holder, release_lock, take_lock
 from kstock_batch.store.provenance import library_versions
 from kstock_batch.store.queries import Query
 from kstock_batch.store.warehouse import Warehouse
@@ -131,10 +133,18 @@ def prepare(settings: Settings, asked: Asked, *, at: datetime, note: Note) -> Pr
         if found.n_waiting:
             with run.stage("export rows") as stage:
                 start, end = date.fromisoformat(str(found.plan.facts["start"])), found.plan.last
+                _clear_rows(found.material)
                 building = export_rows(run.warehouse.con, found.material, start=start, end=end)
                 stage.n_rows = found.n_rows
         run.summary = f"prepared {found.plan.backtest_id}: {found.n_waiting} of {len(found.plan.refits)} refits to do"
     return Prepared(found.plan, found.folder, found.material, building, found.n_rows, found.n_windows)
+
+
+def _clear_rows(needed: Path) -> None:
+    """Delete rows that an abandoned backtest has left: gigabytes that nobody would find."""
+    for left in (*needed.parent.glob("rows-*"), *needed.parent.glob(".building-rows-*")):
+        if left != needed:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def walked(prepared: Prepared, executor: Executor, *, threads: int) -> Iterator[Progress]:
@@ -172,6 +182,25 @@ def kept(settings: Settings, prepared: Prepared, costs: Costs, results: Results,
 
 
 @contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Keep every other backtest of the root out: it would clear away what this one is writing."""
+    path = settings.warehouse / "backtest" / "walk.lock"
+    with folder_faults_are_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = take_lock(path)
+        except WarehouseLocked as error:
+            raise WarehouseLocked(
+                f"another backtest walks in {path.parent}, {lock_holder(path)}",
+                fix="wait for it to finish, or stop it: what it finished is kept",
+            ) from error
+    try:
+        yield
+    finally:
+        release_lock(lock, is_writer=True)
+
+
+@contextmanager
 def patient_run(settings: Settings, *, at: datetime, note: Note) -> Iterator[Run]:
     """Open a run of the store as soon as whoever writes it is done."""
     with ExitStack() as stack:
@@ -194,7 +223,7 @@ def _patient(open_store: Callable[[], T], note: Note) -> T:
 
 def removed(settings: Settings, backtest_id: str, *, at: datetime, note: Note) -> str:
     """Delete a backtest from the store and its folder; return its name."""
-    with patient_run(settings, at=at, note=note) as run:
+    with only_one(settings), patient_run(settings, at=at, note=note) as run:
         name = str(require_stored(run.warehouse.con, backtest_id)["backtest_id"])
         with run.warehouse.transaction() as con:
             remove_results(con, name)

@@ -93,10 +93,6 @@ def backtest(
         show_comparison(settings, done, as_json)
 
 
-for command in COMMANDS:
-    backtest.add_command(command)
-
-
 class Workers(NamedTuple):
     """Which executor trains, with how many workers, and where."""
 
@@ -111,28 +107,29 @@ def _one(settings: Settings, asked: "Asked", costs: Any, workers: Workers) -> st
     from kstock_batch.executors import make_executor
     from kstock_batch.executors.threads import threads_a_worker
 
-    prepared = run.prepare(settings, asked, at=utc_now(), note=console.note)
-    plan, n_done = prepared.plan, len(prepared.plan.refits) - prepared.n_waiting
-    console.note(
-        f"backtest {plan.backtest_id}: {len(plan.refits)} refits" + (f", {n_done} done before" if n_done else "")
-    )
-    n_workers = max(1, min(workers.n, prepared.n_waiting))
-    threads = threads_a_worker(n_workers, settings.threads)
-    try:
-        with (
-            make_executor(workers.kind, workers=n_workers, address=workers.address, threads=threads) as executor,
-            console.progress("backtest", len(plan.refits)) as advance,
-        ):
-            advance(steps=n_done)
-            for progress in run.walked(prepared, executor, threads=threads):
-                advance(progress.sentence)
-                console.note(progress.sentence)
-    except KeyboardInterrupt:
-        console.note("stopped; every finished refit is kept, the same command goes on")
-        raise
-    results = run.judged(settings, prepared, costs, note=console.note)
-    run.kept(settings, prepared, costs, results, at=utc_now(), note=console.note)
-    return plan.backtest_id
+    with run.only_one(settings):
+        prepared = run.prepare(settings, asked, at=utc_now(), note=console.note)
+        plan, n_done = prepared.plan, len(prepared.plan.refits) - prepared.n_waiting
+        console.note(
+            f"backtest {plan.backtest_id}: {len(plan.refits)} refits" + (f", {n_done} done before" if n_done else "")
+        )
+        n_workers = max(1, min(workers.n, prepared.n_waiting))
+        threads = threads_a_worker(n_workers, settings.threads)
+        try:
+            with (
+                make_executor(workers.kind, workers=n_workers, address=workers.address, threads=threads) as executor,
+                console.progress("backtest", len(plan.refits)) as advance,
+            ):
+                advance(steps=n_done)
+                for progress in run.walked(prepared, executor, threads=threads):
+                    advance(progress.sentence)
+                    console.note(progress.sentence)
+        except KeyboardInterrupt:
+            console.note("stopped; every finished refit is kept, the same command goes on")
+            raise
+        results = run.judged(settings, prepared, costs, note=console.note)
+        run.kept(settings, prepared, costs, results, at=utc_now(), note=console.note)
+        return plan.backtest_id
 
 
 def _show_plans(each: list[Settings], asked: "Asked", n_cores: int, as_json: bool) -> None:
@@ -165,3 +162,7 @@ def _show_plans(each: list[Settings], asked: "Asked", n_cores: int, as_json: boo
             f" windows in about {one.minutes(n_cores):.1f} minutes on {n_cores} cores, and take {one.disk_mb:,.0f} MB"
             f" of disk meanwhile"
         )
+
+
+for command in COMMANDS:
+    backtest.add_command(command)
