@@ -444,3 +444,14 @@ def test_the_command_walks_tells_and_plans(settings, monkeypatch):
     assert result.stdout.splitlines()[-1].startswith(told["backtest_id"])
     assert "say which sessions to score" in run(settings.root, "backtest").stderr
     shutil.rmtree(settings.warehouse / "backtest")
+
+
+def test_no_refit_is_cut_short_and_one_that_fails_fails_the_walk(settings):
+    prepared = built(replace(settings, budget_minutes=0.0001))
+    assert refit(**arguments(settings, prepared))[0]["over_budget"] == []
+    path = prepared.material / "label_daily.parquet"
+    rows = pl.read_parquet(path)
+    early = pl.when(pl.col("as_of") <= prepared.plan.refits[1].as_of).then(pl.col("as_of")).otherwise("known_on")
+    rows.with_columns(known_on=early).write_parquet(path)
+    with pytest.raises(AuditFailed, match="would learn the outcome of"):
+        list(backtest_run.walked(replace(prepared, building=None), SerialExecutor(), threads=1))

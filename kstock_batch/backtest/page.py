@@ -137,5 +137,7 @@ def _number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 2 else f"{value:.4f}"
+        if abs(value) >= 1000 or (value.is_integer() and value):
+            return f"{value:,.0f}"
+        return f"{value:.2f}" if abs(value) >= 2 else f"{value:.4f}"
     return str(value)
