@@ -339,6 +339,7 @@ def test_the_store_is_free_while_refits_run(settings):
 
 def test_a_store_that_is_being_written_is_waited_for_and_named_after_half_an_hour(settings, monkeypatch):
     told = []
+    monkeypatch.setattr("kstock_batch.store.lock._PAUSES", ())
     monkeypatch.setattr(backtest_run, "PATIENCE_S", 0.0)
     with Warehouse.open(settings), pytest.raises(WarehouseLocked) as error:
         prepare(settings, ASKED, at=AT, note=told.append)
@@ -448,6 +449,7 @@ def test_the_command_walks_tells_and_plans(settings, monkeypatch):
 
 def test_no_refit_is_cut_short_and_one_that_fails_fails_the_walk(settings):
     prepared = built(replace(settings, budget_minutes=0.0001))
+    assert prepared.plan.facts["settings"]["budget_minutes"] == 0
     assert refit(**arguments(settings, prepared))[0]["over_budget"] == []
     path = prepared.material / "label_daily.parquet"
     rows = pl.read_parquet(path)
