@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
+_is_quiet = False
 # Terminals obey these characters. Line breaks and tabs stay.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -40,9 +41,9 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
         padding=(0, 1, 0, 0),
     )
     columns = {name: _cells([row[name] for row in rows], decimals) for name in rows[0]}
-    for name, value in rows[0].items():
-        cells = columns[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    for name, cells in columns.items():
+        known = [row[name] for row in rows if row[name] is not None]
+        is_number = bool(known) and isinstance(known[0], int | float) and not isinstance(known[0], bool)
         fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
         drawn.add_column(
             name.translate(_CONTROL), justify="right" if is_number else "left", no_wrap=fits, overflow="fold"
@@ -72,9 +73,21 @@ def text(piece: str) -> None:
     click.echo(piece, nl=False)
 
 
+def be_quiet(quiet: bool) -> None:
+    """Say from now on nothing but results and errors, or everything again."""
+    global _is_quiet  # a process has one terminal
+    _is_quiet = quiet
+
+
 def note(line: str) -> None:
-    """Print what happened on the way on stderr."""
-    click.echo(redacted(line).translate(_CONTROL), err=True)
+    """Print what happened on the way on stderr, unless nobody wants to hear of it."""
+    if not _is_quiet:
+        click.echo(redacted(line).translate(_CONTROL), err=True)
+
+
+def error(told: Exception) -> None:
+    """Print why a command ends on stderr, whoever is quiet."""
+    click.echo(redacted(f"error: {told}").translate(_CONTROL), err=True)
 
 
 @contextmanager
@@ -98,7 +111,7 @@ def progress(what: str, total: int) -> Iterator[Any]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=_is_quiet or not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
         def advance(label: str | None = None, steps: int = 1, total: int | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import audits
 from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.errors import AuditFailed, DataNotReady
 from kstock_batch.settings import Settings
@@ -14,7 +15,7 @@ from kstock_batch.wording import counted
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=audits)
 @click.option("--as-of", type=SESSION_DATE, help="Session to audit.  [default: the newest with features]")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Rows printed at most.")
 @click.option("--list", "listed", is_flag=True, help="List the audits, how grave each is and what it looks for.")

@@ -3,6 +3,7 @@
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json
 from kstock_batch.settings import Settings
 
@@ -26,7 +27,7 @@ def init(settings: Settings, as_json: bool) -> None:
         console.result(f"wrote {file}")
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Look at the settings."""
 

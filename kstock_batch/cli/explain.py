@@ -1,32 +1,47 @@
 """The command that says why a stock has the prediction it has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import tickers
 from kstock_batch.cli.options import SESSION_DATE, as_json
 from kstock_batch.settings import Settings
 
 if TYPE_CHECKING:
     from kstock_batch.serving.questions.explain import Explanation, LstmReasons, Sum
+    from kstock_batch.serving.questions.history import History
 
 HALF = 10  # characters on either side of a bar's zero
 SHOWN = ("probability", "signal", "label", "lift", "lgbm", "xgb", "lstm")
+N_HISTORY = 60  # sessions: a strip of as many characters fits a terminal of 80 columns
+N_LISTED = 10  # of them told one by one; --json has all
+STEPS = "▁▂▃▄▅▆▇█"
+CAME_TRUE = {True: "+", False: "·", None: "?"}
 
 
 @click.command()
-@click.argument("ticker")
+@click.argument("ticker", shell_complete=tickers)
 @click.option("--as-of", type=SESSION_DATE, help="Session to explain.  [default: the newest that can be scored]")
+@click.option(
+    "--history",
+    "n_history",
+    type=click.IntRange(0, 5000),
+    default=N_HISTORY,
+    show_default=True,
+    help="How many earlier predictions to tell, with what came true.",
+)
 @as_json
 @click.pass_obj
-def explain(settings: Settings, ticker: str, as_of: date | None, as_json: bool) -> None:
+def explain(settings: Settings, ticker: str, as_of: date | None, n_history: int, as_json: bool) -> None:
     """Say why TICKER has its prediction: what each column adds, and which of its bars the LSTM looks at.
 
-    All is computed anew by the champion from the stored features; nothing is written. Numbers under "adds" are
-    log-odds above (+) or below (-) the level that all stocks of the session share.
+    Below that stands what was said of it before, and what came true. All is computed anew by the champion from the
+    stored features; nothing is written. Numbers under "adds" are log-odds above (+) or below (-) the level that all
+    stocks of the session share.
 
     \b
     Examples:
@@ -40,7 +55,7 @@ def explain(settings: Settings, ticker: str, as_of: date | None, as_json: bool) 
 
     with Warehouse.read(settings) as warehouse:
         champion = Champion.load(Registry(settings.models).champion())
-        told = explain_stock(warehouse.con, settings, champion, ticker, as_of)
+        told = explain_stock(warehouse.con, settings, champion, ticker, as_of, n_history=n_history)
     for note in told.notes:
         console.note(f"note: {note}")
     if as_json:
@@ -58,10 +73,38 @@ def _show(told: "Explanation") -> None:
     if told.lstm is not None:
         console.table("the LSTM: its bars", list(_bars(told.lstm)))
         console.table("the LSTM: its columns, ranks of the last bar as values", list(_lstm_terms(told.lstm)))
+    if told.history.past:
+        _show_history(told.history)
     rank = f"rank {prediction['rank']:,} of {told.n_scored:,}"
     console.result(
         f"{told.stock} as-of {told.stock.as_of}: {prediction['probability']:.4f}, {rank}, {told.against_stored}"
     )
+
+
+def _show_history(told: "History") -> None:
+    listed = [
+        {
+            "session": one.as_of,
+            "probability": one.probability,
+            "label": one.label,
+            "rank": one.rank,
+            "came true": {True: "rose", False: "did not rise", None: "not known yet"}[one.rose],
+            "return %": None if one.forward_return is None else 100 * one.forward_return,
+        }
+        for one in reversed(told.past)
+    ]
+    console.table("what was said of it before, newest first", listed[:N_LISTED])
+    first, last = told.past[0].as_of, told.past[-1].as_of
+    for start in range(0, len(told.past), N_HISTORY):  # a strip is as long as a line
+        some = told.past[start : start + N_HISTORY]
+        console.text(f"probability  {strip([one.probability for one in some])}\n")
+        console.text(f"came true    {''.join(CAME_TRUE[one.rose] for one in some)}\n")
+    console.text(f"{first} … {last}; + rose, · did not, ? not known yet: {told.sentence}\n\n")
+
+
+def strip(shares: Sequence[float]) -> str:
+    """Return one block a probability, as high as it is: the lowest block below 1/8, the highest from 7/8 on."""
+    return "".join(STEPS[min(int(share * len(STEPS)), len(STEPS) - 1)] for share in shares)
 
 
 def _terms(told: "Sum") -> Iterator[dict[str, Any]]:

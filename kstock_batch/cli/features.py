@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import features as known_features
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import SEOUL_INSTANT, SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError, KStockError
 from kstock_batch.settings import Settings
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--rebuild", is_flag=True, help="Recompute every session, whatever is stored.")
 @click.option(
     "--as-known-at", type=SEOUL_INSTANT, help="Only compute what could be known then, and compare (Seoul time)."
@@ -188,7 +190,7 @@ def list_features(as_json: bool) -> None:
 
 
 @features.command("describe")
-@click.argument("name")
+@click.argument("name", shell_complete=known_features)
 @as_json
 @click.pass_context
 def describe_feature(ctx: click.Context, name: str, as_json: bool) -> None:

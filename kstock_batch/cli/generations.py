@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import generations
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 from kstock_batch.wording import counted
@@ -31,7 +32,12 @@ def show_generations(settings: Settings, as_json: bool) -> None:
 
 
 @click.command("rollback")
-@click.option("--to", "run_id", help="Go back to this one.  [default: the newest sound one before the one in place]")
+@click.option(
+    "--to",
+    "run_id",
+    shell_complete=generations,
+    help="Go back to this one.  [default: the newest sound one before the one in place]",
+)
 @as_json
 @click.pass_obj
 def roll_back_predictions(settings: Settings, run_id: str | None, as_json: bool) -> None:

@@ -8,14 +8,22 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import sources
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
-_source = click.option("--source", "only", multiple=True, help="Ask this source only; repeatable.  [default: sources]")
+_source = click.option(
+    "--source",
+    "only",
+    multiple=True,
+    shell_complete=sources,
+    help="Ask this source only; repeatable.  [default: sources]",
+)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @_source
 @click.option("--as-of", type=SESSION_DATE, help="Session to ask for.  [default: the newest whose prices are final]")
 @as_json
@@ -110,7 +118,7 @@ def backfill(
 
 
 @ingest.command()
-@click.argument("source")
+@click.argument("source", shell_complete=sources)
 @as_json
 @click.pass_obj
 def forgive(settings: Settings, source: str, as_json: bool) -> None:
@@ -128,34 +136,6 @@ def forgive(settings: Settings, source: str, as_json: bool) -> None:
         console.document({"source": source, "was_shut": ended})
     else:
         console.result(f"{source} may be asked again" if ended else f"{source} was not shut: nothing to forgive")
-
-
-@click.command()
-@as_json
-@click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> None:
-    """Tell which live sources are ready, what the others lack and would add, and what is left of today's calls.
-
-    Asks none of them, and exits with 0 whatever it finds.
-
-    \b
-    Example:
-      kstock-batch doctor
-    """
-    from kstock_batch.ingest.live.readiness import readiness, unoffered
-    from kstock_batch.ingest.live.sources import state_of
-
-    found = readiness(sources_of(settings, ()), state_of(settings), utc_now())
-    if as_json:
-        console.document({"sources": [one.document() for one in found], "unoffered": unoffered(found)})
-        return
-    console.table("live sources, in the order they are asked", [one.row() for one in found])
-    for sentence in (sentence for one in found for sentence in one.advice()):
-        console.text(f"{sentence}\n")
-    for dataset, would in unoffered(found).items():
-        console.text(f"nobody that is ready has {dataset}; {would}\n")
-    n_ready = sum(one.state == "ready" for one in found)
-    console.result(f"{n_ready} of {len(found)} sources are ready")
 
 
 def sources_of(settings: Settings, only: Sequence[str]) -> Any:

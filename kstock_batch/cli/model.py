@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import versions
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 from kstock_batch.wording import counted
@@ -19,7 +21,7 @@ def show_skill(version: Any) -> None:
     console.table(title, [{"": name, **row} for name, row in metrics.items()])
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """Look at model versions and choose the one that serves."""
 
@@ -48,7 +50,7 @@ def list_models(settings: Settings, as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("version", required=False)
+@click.argument("version", required=False, shell_complete=versions)
 @as_json
 @click.pass_obj
 def show_model(settings: Settings, version: str | None, as_json: bool) -> None:
@@ -72,21 +74,35 @@ def show_model(settings: Settings, version: str | None, as_json: bool) -> None:
 
 
 @models.command("promote")
-@click.argument("version")
+@click.argument("version", shell_complete=versions)
+@as_json
 @click.pass_obj
-def promote_model(settings: Settings, version: str) -> None:
-    """Make VERSION the champion; it takes effect at the next score."""
+def promote_model(settings: Settings, version: str, as_json: bool) -> None:
+    """Make VERSION the champion; it takes effect at the next score.
+
+    \b
+    Example:
+      kstock-batch models promote 20240621T083000Z-1f3a9c
+    """
     from kstock_batch.market.contract import fingerprint
     from kstock_batch.registry import Registry, require_fingerprint
 
     registry = Registry(settings.models)
     require_fingerprint(registry.get(version), fingerprint())
     registry.promote(version, at=utc_now())
+    if as_json:
+        console.document(asdict(registry.pointer()))
+        return
     console.result(f"{version} is champion from the next score on")
 
 
 @models.command("rollback")
-@click.option("--to", "version", help="Go back to this version.  [default: the one that served before]")
+@click.option(
+    "--to",
+    "version",
+    shell_complete=versions,
+    help="Go back to this version.  [default: the one that served before]",
+)
 @as_json
 @click.pass_obj
 def roll_back(settings: Settings, version: str | None, as_json: bool) -> None:
@@ -142,8 +158,8 @@ def prune_models(settings: Settings, keep: int, dry_run: bool, as_json: bool) ->
 
 
 @models.command("compare")
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=versions)
+@click.argument("second", shell_complete=versions)
 @as_json
 @click.pass_obj
 def compare_models(settings: Settings, first: str, second: str, as_json: bool) -> None:
@@ -170,7 +186,7 @@ def compare_models(settings: Settings, first: str, second: str, as_json: bool) -
 
 
 @models.command("lstm-file")
-@click.argument("version", required=False)
+@click.argument("version", required=False, shell_complete=versions)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: models/lstm_stock.pt]")
 @as_json
 @click.pass_obj

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import tickers
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.errors import ConfigError, KStockError
 from kstock_batch.settings import Settings
@@ -23,13 +25,13 @@ FORMATS = ("table", "csv", "json", "parquet")
 HEADERS = {"probability": "prob"}  # a table of 80 columns has no room for the long word
 
 
-@click.group()
+@click.group(cls=Group)
 def predictions() -> None:
     """Look at what is published."""
 
 
 @predictions.command("show")
-@click.option("--ticker", help="One stock's newest prediction and its history.")
+@click.option("--ticker", shell_complete=tickers, help="One stock's newest prediction and its history.")
 @click.option("--top", type=click.IntRange(1, 5000), default=20, show_default=True, help="How many, best first.")
 @click.option("--as-of", type=SESSION_DATE, help="A published session.  [default: the newest]")
 @as_json
@@ -140,7 +142,7 @@ def _end_process(error: KStockError) -> None:
     from kstock_batch.files import remove_unfinished
 
     remove_unfinished()
-    told = Thread(target=console.note, args=(f"error: {error}",), daemon=True)
+    told = Thread(target=console.error, args=(error,), daemon=True)
     told.start()
     told.join(1)  # a pipe that nobody reads does not keep us either
     os._exit(error.exit_code)

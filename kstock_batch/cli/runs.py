@@ -3,6 +3,8 @@
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.completion import runs as known_runs
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json, locale_language, utc_now
 from kstock_batch.errors import DataNotReady
 from kstock_batch.settings import Settings
@@ -10,7 +12,7 @@ from kstock_batch.settings import Settings
 SHOWN = ("run_id", "command", "as_of", "status", "started_at", "seconds", "told")
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """Look into the ledger: what ran, for which session, how it ended, how long each stage took."""
 
@@ -42,7 +44,7 @@ def list_runs(settings: Settings, last: int, command: str | None, failed: bool, 
 
 
 @runs.command("show")
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=known_runs)
 @as_json
 @click.pass_obj
 def show_run(settings: Settings, run_id: str, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kstock_batch import console
+from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.settings import Settings
 
@@ -18,7 +19,7 @@ KIND = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def schedule() -> None:
     """Run the nightly score and the weekly retrain by themselves, in Seoul's time whatever the machine's zone."""
 
@@ -41,7 +42,7 @@ def install(settings: Settings, kind: str | None, dry_run: bool, as_json: bool) 
     from kstock_batch.operating import installing
     from kstock_batch.operating.timetable import JOBS
 
-    kind, about = _about(settings, kind)
+    kind, about = scheduler_for(settings, kind)
     if not dry_run:
         installing.install(kind, JOBS, **about)
     planned = installing.plan(kind, JOBS, **about)
@@ -71,7 +72,7 @@ def show(settings: Settings, kind: str | None, as_json: bool) -> None:
     from kstock_batch.operating import installing
     from kstock_batch.operating.timetable import JOBS, next_due
 
-    kind, about = _about(settings, kind)
+    kind, about = scheduler_for(settings, kind)
     parts, due = installing.state(kind, JOBS, **about), next_due(JOBS, utc_now())
     if as_json:
         next_at = {name: at.isoformat() for name, at in due.items()}
@@ -100,7 +101,7 @@ def remove(settings: Settings, kind: str | None, as_json: bool) -> None:
     from kstock_batch.operating import installing
     from kstock_batch.operating.timetable import JOBS
 
-    kind, about = _about(settings, kind)
+    kind, about = scheduler_for(settings, kind)
     n = installing.remove(kind, JOBS, **about)
     if as_json:
         console.document({"kind": kind, "n_removed": n})
@@ -110,7 +111,7 @@ def remove(settings: Settings, kind: str | None, as_json: bool) -> None:
     )
 
 
-def _about(settings: Settings, kind: str | None) -> tuple[str, dict[str, Any]]:
+def scheduler_for(settings: Settings, kind: str | None) -> tuple[str, dict[str, Any]]:
     """Return the kind of scheduler, and what is installed where."""
     from kstock_batch.operating.installing import usual_kind
     from kstock_batch.operating.schedulers import Installation

@@ -1,5 +1,6 @@
 """The private store: one writer, every write a transaction; nothing here copies or hashes a store that is open."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ import polars as pl
 from kstock_batch.errors import DataNotReady, WarehouseLocked
 from kstock_batch.files import disk_full
 from kstock_batch.settings import Settings
+from kstock_batch.store.backups import back_up
 from kstock_batch.store.catalogue import install_catalogue
 from kstock_batch.store.faults import (
     damaged,
@@ -22,7 +24,9 @@ from kstock_batch.store.faults import (
     store_faults_are_named,
 )
 from kstock_batch.store.lock import release_lock, share_lock, take_lock
-from kstock_batch.store.migrations import migrate, require_newest_schema
+from kstock_batch.store.migrations import migrate, newest_version, require_newest_schema, stored_version
+
+log = logging.getLogger(__name__)
 
 MAX_TEMP_SIZE = "20GB"  # a join gone wrong must not fill the disk the store lives on
 _IN_USE = re.compile(r"Conflicting lock is held in .*\(PID (\d+)\)")
@@ -38,17 +42,32 @@ class Warehouse:
         self._is_writer = is_writer
 
     @classmethod
-    def open(cls, settings: Settings) -> "Warehouse":
-        """Open the store for writing, create or migrate it, and keep every other writer out until closed."""
+    def open(cls, settings: Settings, *, backup: bool = True) -> "Warehouse":
+        """Open the store for writing, create or migrate it, and keep every other writer out until closed.
+
+        Before an older store is migrated it is copied, unless the caller wants no ``backup``.
+        """
         path = settings.store
         with folder_faults_are_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = take_lock(path.with_suffix(".lock"))
-        return cls._opened(settings, lock, _make_newest, is_writer=True)
+        return cls._opened(settings, lock, _make_newest, is_writer=True, backup=backup)
 
     @classmethod
     def read(cls, settings: Settings) -> "Warehouse":
         """Open the store for reading; a running writer is named rather than waited for."""
+        return cls._opened_to_read(settings, require_newest_schema)
+
+    @classmethod
+    def version(cls, settings: Settings) -> int:
+        """Return the store's schema version, whichever it is."""
+        with cls._opened_to_read(settings, stored_version) as warehouse:
+            return stored_version(warehouse.con, warehouse.path)
+
+    @classmethod
+    def _opened_to_read(
+        cls, settings: Settings, prepare: Callable[[duckdb.DuckDBPyConnection, Path], object]
+    ) -> "Warehouse":
         path = settings.store
         if not path.exists():
             raise DataNotReady(
@@ -56,16 +75,17 @@ class Warehouse:
             )
         with folder_faults_are_named(path):
             lock = share_lock(path.with_suffix(".lock"))
-        return cls._opened(settings, lock, require_newest_schema, is_writer=False)
+        return cls._opened(settings, lock, prepare, is_writer=False)
 
     @classmethod
     def _opened(
         cls,
         settings: Settings,
         lock: int,
-        prepare: Callable[[duckdb.DuckDBPyConnection, Path], None],
+        prepare: Callable[[duckdb.DuckDBPyConnection, Path], object],
         *,
         is_writer: bool,
+        backup: bool = False,
     ) -> "Warehouse":
         """Connect and ``prepare``; whatever fails, connection and lock are let go."""
         path = settings.store
@@ -73,6 +93,11 @@ class Warehouse:
             con = _connect(path, settings, read_only=not is_writer)
             try:
                 with store_faults_are_named(path):
+                    if backup and 0 < (version := stored_version(con, path)) < newest_version():
+                        con.execute("CHECKPOINT")
+                        con.close()  # a store that is open must not be copied
+                        log.warning("upgrading the store; a copy from before is %s", back_up(path, version))
+                        con = _connect(path, settings, read_only=False)
                     prepare(con, path)
             except BaseException:
                 con.close()

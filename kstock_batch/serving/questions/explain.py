@@ -25,6 +25,7 @@ from kstock_batch.learners.lstm_explain import explain_window
 from kstock_batch.market.contract import FEATURE_NAMES, WINDOW
 from kstock_batch.serving.night.score import prediction_rows, require_out_of_sample
 from kstock_batch.serving.night.session_windows import SessionWindows
+from kstock_batch.serving.questions.history import History
 from kstock_batch.serving.questions.stock_asked import StockAsked
 from kstock_batch.settings import Settings
 
@@ -80,6 +81,7 @@ class Explanation:
     n_scored : stocks scored in the session, among which it ranks
     stored : the stored probability and the model it is of; None = that session is not scored
     trees, lstm : None where ``notes`` say why
+    history : what was said of it before, and what came true
     """
 
     stock: StockAsked
@@ -90,6 +92,7 @@ class Explanation:
     trees: Sum | None
     lstm: LstmReasons | None
     notes: tuple[str, ...]
+    history: History
 
     @property
     def against_stored(self) -> str:
@@ -124,13 +127,23 @@ class Explanation:
                 "lstm": None if self.lstm is None else asdict(self.lstm),
             },
             "notes": list(self.notes),
+            "history": self.history.rows(),
         }
 
 
 def explain_stock(
-    con: duckdb.DuckDBPyConnection, settings: Settings, champion: Champion, ticker: str, as_of: date | None
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    champion: Champion,
+    ticker: str,
+    as_of: date | None,
+    *,
+    n_history: int = 0,
 ) -> Explanation:
-    """Return the reasons of ``ticker``'s prediction as-of a session, by default the newest that can be scored."""
+    """Return the reasons of ``ticker``'s prediction as-of a session, by default the newest that can be scored.
+
+    With them come its last ``n_history`` stored predictions up to that session.
+    """
     stock = StockAsked.find(con, settings, ticker, as_of)
     require_out_of_sample(champion.version, stock.as_of)
     require_complete(con, stock.as_of, settings)
@@ -151,6 +164,7 @@ def explain_stock(
         trees=trees,
         lstm=lstm,
         notes=_notes(champion, has_trees=trees is not None, has_lstm=lstm is not None),
+        history=History.of(con, ticker, stock.as_of, n_history),
     )
 
 

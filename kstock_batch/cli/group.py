@@ -1,0 +1,48 @@
+"""Groups of commands: their help as a table of contents, and every error raised on purpose as one sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from kstock_batch import console
+from kstock_batch.errors import KStockError
+
+Sections = Mapping[str, Mapping[str, str]]  # title -> command -> what it does, in a line
+
+
+class Group(click.Group):
+    """Lists its commands in the order in which they were added, each with its whole first sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of a night, not of the alphabet."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands; a sentence that is longer than a line goes on in the next."""
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Root(Group):
+    """The group of everything: commands in named sections; an error is told in one place for all of them."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.sections: Sections = {}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and turn every error raised on purpose into one sentence and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except KStockError as error:
+            console.error(error)
+            ctx.exit(error.exit_code)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections; columns are aligned over all of them."""
+        width = max(len(name) for section in self.sections.values() for name in section)
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), what) for name, what in commands.items()])
