@@ -26,6 +26,8 @@ NIGHT, WEEKLY = "35 18 * * 1-5", "0 3 * * 0"  # of the week's days 0 is Sunday
 WORTH_WAITING = {3, 6, 22}
 REFUSED, ALERTS = 15, 18  # a challenger that was no better; what `check` found
 
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
 
 class KStockBatch(dg.ConfigurableResource):
     """How kstock-batch is called; KSTOCK_ROOT, secrets and settings are variables of the environment, as ever."""
@@ -35,7 +37,9 @@ class KStockBatch(dg.ConfigurableResource):
     retries: int = 6
     retry_seconds: int = 1200
 
-    def ask(self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, *words: str, accept: int = 0) -> tuple[dict[str, Any], str]:
+    def ask(
+        self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, *words: str, accept: int = 0
+    ) -> tuple[dict[str, Any], str]:
         """Run a command; return its document and, if it ended with the exit code ``accept``, the sentence it said.
 
         What it logs appears as it comes. Any other end fails the step with that sentence, or has it tried again later.
