@@ -204,7 +204,7 @@ def calls_of_the_guide():
 
 def test_every_container_command_of_the_guide_is_one_of_the_program():
     calls = [words for words in calls_of_the_guide() if words != ["--version"]]
-    assert len(calls) >= 9
+    assert len(calls) >= 8
     for words in calls:
         assert parsed(words), words
 
