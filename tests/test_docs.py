@@ -85,6 +85,41 @@ def test_exit_codes_of_the_readme_are_those_of_the_errors():
     assert len(real) == len({error.exit_code for error in KStockError.__subclasses__() if "exit_code" in vars(error)})
 
 
+def test_every_error_class_has_its_place_in_the_page_of_errors_with_its_exit_code():
+    page = (REPOSITORY / "docs" / "errors.md").read_text(encoding="utf-8")
+    stated = {name: int(code) for name, code in re.findall(r"^### `(\w+)` \((\d+)\)$", page, re.MULTILINE)}
+    stated |= dict.fromkeys(re.findall(r"^- `(\w+)`: ", page, re.MULTILINE), KStockError.exit_code)
+    assert stated == {error.__name__: error.exit_code for error in KStockError.__subclasses__() if is_ours(error)}
+    sections = re.split(r"^### ", page, flags=re.MULTILINE)[1:-1]
+    assert all("\n> error: " in section for section in sections)  # each shows what it looks like
+    assert list(stated.values())[: len(sections)] == sorted(list(stated.values())[: len(sections)])
+
+
+def is_ours(error):
+    return error.__module__ == "kstock_batch.errors"  # tests make some of their own
+
+
+def test_the_python_of_the_bots_guide_reads_predictions(walked, monkeypatch, capsys, tmp_path):
+    (tmp_path / "warehouse").symlink_to(walked / "warehouse")
+    monkeypatch.chdir(tmp_path)
+    guide = (REPOSITORY / "docs" / "bot-developer.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(compile(first.replace("max_age_sessions=3", "max_age_sessions=None"), "bot-developer.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 6 and shown[-1] == "None"
+    exec(compile(first, "bot-developer.md", "exec"), {})  # the sample market ended months ago
+    assert "sessions old, limit 3" in capsys.readouterr().out
+    exec(compile(second, "bot-developer.md", "exec"), {})
+    assert shown[0].split()[0] in capsys.readouterr().out
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_the_feature_reference_says_what_the_contract_says():
     text = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.+) \| (\d+|–)(?: bars)? \|$", text, re.MULTILINE)
