@@ -10,7 +10,6 @@ import pytest
 from factories import done
 from kstock_batch.cli.app import cli
 from kstock_batch.errors import KStockError
-from kstock_batch.market.contract import FEATURES
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -146,12 +145,3 @@ def test_links_between_pages_lead_somewhere():
     for page in pages:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
-
-
-def test_the_feature_reference_says_what_the_contract_says():
-    text = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.+) \| (\d+|–)(?: bars)? \|$", text, re.MULTILINE)
-    told = [(number, feature.name, feature.definition, feature.null_until) for number, feature in enumerate(FEATURES)]
-    assert [
-        (int(number), name, words, None if bars == "–" else int(bars)) for number, name, words, bars in rows
-    ] == told
