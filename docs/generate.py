@@ -40,7 +40,7 @@ _FROM = {
     "sector_encoded": "raw_listing",
     "policy_bonus": "raw_listing",
 }
-# Of what is no raw table (market/tables.py has their keys) and no view (its header says its grain). A test asks a store.
+# Of what is no raw table (market/tables.py has their keys) and no view (its header tells): a test asks a store.
 KEYS = {
     "audit_result": ("as_of", "audit"),
     "catalogue": ("name",),
@@ -249,7 +249,7 @@ def answered(text: str, root: Path) -> str:
             drawn = io.StringIO()
             with redirect_stdout(drawn):
                 table("no such row" if (rows := list(reply.rows())) == [] else "", rows)
-        shown = "\n".join(line.rstrip() for line in drawn.getvalue().strip("\n").splitlines())
+        shown = "\n".join(line.rstrip() for line in drawn.getvalue().splitlines() if line.strip())
         return f"```sql\n-- kstock-batch sql{of_store or ''}\n{statement}```\n```text\n{shown}\n```"
 
     return _QUESTION.sub(answer, text)
