@@ -113,8 +113,36 @@ def test_the_python_of_the_bots_guide_reads_predictions(walked, monkeypatch, cap
     assert shown[0].split()[0] in capsys.readouterr().out
 
 
+def table_rows(text):
+    """Yield each row of a page's tables: the code spans of its first cell, and all numbers in it."""
+    for line in re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines():
+        if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line):
+            yield re.findall(r"`[^`]+`", line.split("|")[1]), sorted(re.findall(r"\d+(?:[,.:]\d+)*", line))
+
+
+def test_the_korean_readme_says_what_the_english_one_does():
+    korean = (REPOSITORY / "README.ko.md").read_text(encoding="utf-8")
+    blocks = [re.findall(r"```.*?```", text, re.DOTALL) for text in (README, korean)]
+    assert blocks[0] == blocks[1]
+    for line, (mine, theirs) in enumerate(zip(table_rows(README), table_rows(korean), strict=True)):
+        assert mine == theirs, f"README.ko.md, row {line} of all tables: {mine} is {theirs}"
+    levels = [
+        re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", t, flags=re.DOTALL), re.MULTILINE) for t in (README, korean)
+    ]
+    assert levels[0] == levels[1]
+    links = [sorted(re.findall(r"\]\(([^)]+)\)", text)) for text in (README, korean)]
+    assert [link for link in links[0] if link != "README.ko.md"] == [link for link in links[1] if link != "README.md"]
+    prose = re.sub(r"```.*?```|`[^`]*`|\([^)]*\)|^\|[^\n]*", "", korean, flags=re.DOTALL | re.MULTILINE)
+    assert len(re.findall("[가-힣]", prose)) > 1500
+
+
 def test_links_between_pages_lead_somewhere():
-    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "README.ko.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+    ]
     for page in pages:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
