@@ -10,7 +10,7 @@ BOTS_LSTM := kstock_batch/files.py kstock_batch/market/contract.py kstock_batch/
 	$(addprefix kstock_batch/learners/, lstm_checkpoint.py lstm_network.py lstm_probability.py lstm_recipe.py \
 	lstm_sample.py lstm_scaler.py lstm_training.py lstm_weights.py torch_runtime.py)
 
-.PHONY: score test lint types format bench clean
+.PHONY: score test orchestrators lint types format bench clean
 
 score: $(VENV)/.installed
 	$(K) demo
@@ -20,6 +20,10 @@ score: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n 2
+
+orchestrators: $(VENV)/.installed-dev build/dagster/.installed build/airflow/.installed
+	DAGSTER_PYTHON=build/dagster/bin/python AIRFLOW_PYTHON=build/airflow/bin/python \
+	  $(BIN)/python -m pytest -q tests/test_orchestrators.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -37,6 +41,17 @@ format: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("kstock-batch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
+
+# Each in an environment of its own: they agree neither with each other's versions nor with ours.
+build/dagster/.installed:
+	$(PYTHON) -m venv build/dagster
+	build/dagster/bin/python -m pip install --quiet --disable-pip-version-check 'dagster>=1.13'
+	touch $@
+
+build/airflow/.installed:
+	$(PYTHON) -m venv build/airflow
+	build/airflow/bin/python -m pip install --quiet --disable-pip-version-check 'apache-airflow>=3.3'
+	touch $@
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .

@@ -5,7 +5,7 @@ rich is imported by what draws with it: a night prints two lines.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
+NARROWEST_WRAPPED = 16  # a text in a narrower column is a stack of syllables
 _is_quiet = False
 # Terminals obey these characters. Line breaks and tabs stay.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -27,8 +28,22 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
     if not rows:
         click.echo(f"{title}: no rows")
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    columns = {name.translate(_CONTROL): _cells([row[name] for row in rows], decimals) for name in rows[0]}
+    console = Console(markup=False, emoji=False)
+    # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
+    if not console.is_terminal:
+        console.width = 400
+    elif len(columns) > 2 and _narrowest(columns) > console.width:
+        _stack(console, title, columns)
+        return
+    console.print(_drawn(title, columns, {name.translate(_CONTROL) for name in rows[0] if _are_numbers(rows, name)}))
+
+
+def _drawn(title: str, columns: Mapping[str, list[str]], numbers: Collection[str]) -> Any:
+    """Return the table with one line a row, numbers to the right."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     drawn = Table(
@@ -40,21 +55,50 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    columns = {name: _cells([row[name] for row in rows], decimals) for name in rows[0]}
     for name, cells in columns.items():
-        known = [row[name] for row in rows if row[name] is not None]
-        is_number = bool(known) and isinstance(known[0], int | float) and not isinstance(known[0], bool)
-        fits = max(map(len, cells)) <= LONGEST_UNWRAPPED  # in a narrow terminal long texts give way, not numbers
+        # In a narrow terminal long texts give way, not numbers.
         drawn.add_column(
-            name.translate(_CONTROL), justify="right" if is_number else "left", no_wrap=fits, overflow="fold"
+            name, justify="right" if name in numbers else "left", no_wrap=_stays_whole(cells), overflow="fold"
         )
     for line in zip(*columns.values(), strict=True):
         drawn.add_row(*line)
-    # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
-    console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 400
-    console.print(drawn)
+    return drawn
+
+
+def _stack(console: Any, title: str, columns: Mapping[str, list[str]]) -> None:
+    """Print each row as a block of its own, a line a cell: for a terminal that is too narrow for the columns."""
+    from rich.table import Table
+
+    console.print(title, style="bold", highlight=False)
+    for line in zip(*columns.values(), strict=True):
+        block = Table.grid(padding=(0, 2, 0, 0))
+        block.add_column(style="bold", no_wrap=True)
+        block.add_column(overflow="fold")
+        for name, cell in zip(columns, line, strict=True):
+            block.add_row(name, cell)
+        console.print()
+        console.print(block)
+    console.print()
+
+
+def _narrowest(columns: Mapping[str, list[str]]) -> int:
+    """Return the width below which a table of the columns would cut numbers or stack syllables."""
+    from rich.cells import cell_len  # a Korean letter takes two places
+
+    widths = [
+        max(map(cell_len, (name, *cells))) if _stays_whole(cells) else max(cell_len(name), NARROWEST_WRAPPED)
+        for name, cells in columns.items()
+    ]
+    return sum(widths) + 2 * len(widths)  # two places between columns, one at each edge
+
+
+def _stays_whole(cells: Sequence[str]) -> bool:
+    return max(map(len, cells)) <= LONGEST_UNWRAPPED
+
+
+def _are_numbers(rows: Sequence[Row], name: str) -> bool:
+    known = next((row[name] for row in rows if row[name] is not None), None)
+    return isinstance(known, int | float) and not isinstance(known, bool)
 
 
 def document(value: object) -> None:

@@ -62,6 +62,7 @@ class Settings:
     bot_database : the bot's own SQLite file, a source of investor flows and short balances; "" = none
     targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
         variable KSTOCK_POSTGRES_URI
+    language : what `report` and `summary` are written in: "en", "ko", or "auto" for the locale's
     """
 
     root: Path = Path(".")
@@ -99,6 +100,7 @@ class Settings:
     calls_a_night: int = 200
     bot_database: str = ""
     targets: tuple[str, ...] = ()
+    language: str = "auto"
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
@@ -136,6 +138,7 @@ class Settings:
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
+            "language": (self.language in ("auto", "en", "ko"), "auto, en or ko"),
             "calls_a_night": (self.calls_a_night >= 1, "1 or more"),
             "sources": (set(self.sources) <= set(SOURCES), f"any of {', '.join(SOURCES)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from factories import LAST, TINY, WALKED, copy_root, disk_of, done, sample_frames, sessions_between, until, write_folder
+from factories import (
+    LAST,
+    TINY,
+    WALKED,
+    asked_json,
+    copy_root,
+    disk_of,
+    done,
+    sample_frames,
+    sessions_between,
+    until,
+    write_folder,
+)
 from warm_process import WarmProcess
 
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
@@ -70,6 +82,17 @@ def trained_root(_trained: Path, tmp_path: Path) -> Path:
     sessions before the last of ``next``.
     """
     return copy_root(_trained, tmp_path / "root")
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> Path:
+    """A root whose champion has scored eight sessions, some of them judged; tests read it."""
+    root = copy_root(_trained, tmp_path_factory.mktemp("judged") / "root")
+    done(root, "ingest", "files", root / "next")
+    newest = asked_json(root, "sql", "--store", "SELECT max(session) AS day FROM raw_price")[0]["day"]
+    learnt = asked_json(root, "models", "show")["as_of"]
+    done(root, "score", "--from", learnt, "--as-of", newest, "--accept-degraded")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 from factories import done
 from kstock_batch.cli.app import cli
 from kstock_batch.errors import KStockError
-from kstock_batch.market.contract import FEATURES
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -85,10 +84,64 @@ def test_exit_codes_of_the_readme_are_those_of_the_errors():
     assert len(real) == len({error.exit_code for error in KStockError.__subclasses__() if "exit_code" in vars(error)})
 
 
-def test_the_feature_reference_says_what_the_contract_says():
-    text = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.+) \| (\d+|–)(?: bars)? \|$", text, re.MULTILINE)
-    told = [(number, feature.name, feature.definition, feature.null_until) for number, feature in enumerate(FEATURES)]
-    assert [
-        (int(number), name, words, None if bars == "–" else int(bars)) for number, name, words, bars in rows
-    ] == told
+def test_every_error_class_has_its_place_in_the_page_of_errors_with_its_exit_code():
+    page = (REPOSITORY / "docs" / "errors.md").read_text(encoding="utf-8")
+    stated = {name: int(code) for name, code in re.findall(r"^### `(\w+)` \((\d+)\)$", page, re.MULTILINE)}
+    stated |= dict.fromkeys(re.findall(r"^- `(\w+)`: ", page, re.MULTILINE), KStockError.exit_code)
+    assert stated == {error.__name__: error.exit_code for error in KStockError.__subclasses__() if is_ours(error)}
+    sections = re.split(r"^### ", page, flags=re.MULTILINE)[1:-1]
+    assert all("\n> error: " in section for section in sections)  # each shows what it looks like
+    assert list(stated.values())[: len(sections)] == sorted(list(stated.values())[: len(sections)])
+
+
+def is_ours(error):
+    return error.__module__ == "kstock_batch.errors"  # tests make some of their own
+
+
+def test_the_python_of_the_bots_guide_reads_predictions(walked, monkeypatch, capsys, tmp_path):
+    (tmp_path / "warehouse").symlink_to(walked / "warehouse")
+    monkeypatch.chdir(tmp_path)
+    guide = (REPOSITORY / "docs" / "bot-developer.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(compile(first.replace("max_age_sessions=3", "max_age_sessions=None"), "bot-developer.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 6 and shown[-1] == "None"
+    exec(compile(first, "bot-developer.md", "exec"), {})  # the sample market ended months ago
+    assert "sessions old, limit 3" in capsys.readouterr().out
+    exec(compile(second, "bot-developer.md", "exec"), {})
+    assert shown[0].split()[0] in capsys.readouterr().out
+
+
+def table_rows(text):
+    """Yield each row of a page's tables: the code spans of its first cell, and all numbers in it."""
+    for line in re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines():
+        if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line):
+            yield re.findall(r"`[^`]+`", line.split("|")[1]), sorted(re.findall(r"\d+(?:[,.:]\d+)*", line))
+
+
+def test_the_korean_readme_says_what_the_english_one_does():
+    korean = (REPOSITORY / "README.ko.md").read_text(encoding="utf-8")
+    blocks = [re.findall(r"```.*?```", text, re.DOTALL) for text in (README, korean)]
+    assert blocks[0] == blocks[1]
+    for line, (mine, theirs) in enumerate(zip(table_rows(README), table_rows(korean), strict=True)):
+        assert mine == theirs, f"README.ko.md, row {line} of all tables: {mine} is {theirs}"
+    levels = [
+        re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", t, flags=re.DOTALL), re.MULTILINE) for t in (README, korean)
+    ]
+    assert levels[0] == levels[1]
+    links = [sorted(re.findall(r"\]\(([^)]+)\)", text)) for text in (README, korean)]
+    assert [link for link in links[0] if link != "README.ko.md"] == [link for link in links[1] if link != "README.md"]
+    prose = re.sub(r"```.*?```|`[^`]*`|\([^)]*\)|^\|[^\n]*", "", korean, flags=re.DOTALL | re.MULTILINE)
+    assert len(re.findall("[가-힣]", prose)) > 1500
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "README.ko.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+    ]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from kstock_batch import console, logs
-from kstock_batch.cli.app import Group
+from kstock_batch.cli.group import Root
 from kstock_batch.errors import DataNotReady
 from kstock_batch.logs import JsonLines
 from kstock_batch.redaction import redacted, redacted_values
@@ -131,7 +131,7 @@ def test_what_is_printed_holds_no_secret(capsys):
 
 
 def test_an_error_that_ends_a_command_holds_no_secret(capsys):
-    @click.group(cls=Group)
+    @click.group(cls=Root)
     def program():
         pass
 

@@ -42,17 +42,6 @@ class Ids(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory, _trained):
-    """A root whose champion has scored eight sessions, some of them judged; tests read it."""
-    root = copy_root(_trained, tmp_path_factory.mktemp("judged") / "root")
-    done(root, "ingest", "files", root / "next")
-    newest = asked_json(root, "sql", "--store", "SELECT max(session) AS day FROM raw_price")[0]["day"]
-    learnt = asked_json(root, "models", "show")["as_of"]
-    done(root, "score", "--from", learnt, "--as-of", newest, "--accept-degraded")
-    return root
-
-
-@pytest.fixture(scope="module")
 def facts(judged):
     return read_facts(Settings.load(judged), as_of=None, now=NOW)
 

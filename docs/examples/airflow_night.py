@@ -1,8 +1,8 @@
 """kstock-batch under Airflow: the night on weekdays and the weekly retrain, both by Seoul's clock.
 
 Airflow and kstock-batch stand in environments of their own; all that Airflow knows of it is a command. Lay this file
-into the folder of your Dags, and let the workers see KSTOCK_ROOT and the secrets, as ever. Two Airflow variables change
-what it does:
+into the folder of your Dags, and let the workers see KSTOCK_ROOT and the secrets, as ever. Two Airflow variables
+change what it does:
 
     kstock_command   "/opt/kstock/bin/kstock-batch", "docker run --rm … kstock-batch"; without it `kstock-batch`
     kstock_folder    a folder of parquet files that is ingested instead of asking the live sources

@@ -26,6 +26,8 @@ NIGHT, WEEKLY = "35 18 * * 1-5", "0 3 * * 0"  # of the week's days 0 is Sunday
 WORTH_WAITING = {3, 6, 22}
 REFUSED, ALERTS = 15, 18  # a challenger that was no better; what `check` found
 
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
 
 class KStockBatch(dg.ConfigurableResource):
     """How kstock-batch is called; KSTOCK_ROOT, secrets and settings are variables of the environment, as ever."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kstock_batch.market.sessions import KST_OFFSET
+from kstock_batch.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +83,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def locale_language() -> str:
-    """Return the language of the locale if we speak it: en or ko."""
+def chosen_language(settings: Settings) -> str:
+    """Return the language of the settings, or that of the locale if we speak it: en or ko."""
+    if settings.language != "auto":
+        return settings.language
     return "ko" if (locale.getlocale()[0] or "").startswith(("ko", "Korean")) else "en"

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, locale_language, utc_now
+from kstock_batch.cli.options import SESSION_DATE, as_json, chosen_language, utc_now
 from kstock_batch.settings import Settings
 
 
 @click.command()
 @click.option("--as-of", type=SESSION_DATE, help="Session to report.  [default: the newest that is scored]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File.  [default: warehouse/report.html]")
-@click.option("--language", type=click.Choice(("en", "ko")), help="English or Korean.  [default: the locale's]")
+@click.option("--language", type=click.Choice(("en", "ko")), help="English or Korean.  [default: the setting]")
 @as_json
 @click.pass_obj
 def report(settings: Settings, as_of: date | None, out: Path | None, language: str | None, as_json: bool) -> None:
@@ -31,7 +31,7 @@ def report(settings: Settings, as_of: date | None, out: Path | None, language: s
     from kstock_batch.serving.report.page import render
 
     facts = read_facts(settings, as_of=as_of, now=utc_now())
-    page = render(facts, language or locale_language())
+    page = render(facts, language or chosen_language(settings))
     path = (out or settings.warehouse / "report.html").resolve()
     with disk_full_is_named(path):
         write_atomically(path, page.encode())

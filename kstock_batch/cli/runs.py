@@ -5,7 +5,7 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.completion import runs as known_runs
 from kstock_batch.cli.group import Group
-from kstock_batch.cli.options import as_json, locale_language, utc_now
+from kstock_batch.cli.options import as_json, chosen_language, utc_now
 from kstock_batch.errors import DataNotReady
 from kstock_batch.settings import Settings
 
@@ -74,7 +74,7 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
 @click.command("summary")
 @click.option("--telegram", is_flag=True, help="Cut the text to the 4,096 characters that a message may have.")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0, 50), help="How many of the highest.")
-@click.option("--language", type=click.Choice(("en", "ko")), help="English or Korean.  [default: the locale's]")
+@click.option("--language", type=click.Choice(("en", "ko")), help="English or Korean.  [default: the setting]")
 @as_json
 @click.pass_obj
 def show_summary(settings: Settings, telegram: bool, top: int, language: str | None, as_json: bool) -> None:
@@ -86,7 +86,7 @@ def show_summary(settings: Settings, telegram: bool, top: int, language: str | N
     """
     from kstock_batch.operating.summary import fit_for_telegram, summary
 
-    text = summary(settings, now=utc_now(), n=top, language=language or locale_language())
+    text = summary(settings, now=utc_now(), n=top, language=language or chosen_language(settings))
     if telegram:
         text = fit_for_telegram(text)
     if as_json:

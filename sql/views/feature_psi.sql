@@ -1,5 +1,4 @@
--- what:   how unlike each feature's cross-section lies that of the month before: PSI against every fourth of the 20 sessions
---         before, pooled, and the highest that is no finding
+-- what:   PSI of each feature against every fourth of the 20 sessions before, pooled, and the highest that is no finding
 -- grain:  feature
 -- reads:  feature_daily raw_calendar
 -- params: as_of_

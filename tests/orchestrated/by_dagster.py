@@ -1,4 +1,4 @@
-"""Run the Dagster example once for each situation on stdin and print what became of it, in Dagster's own Python."""
+"""Run the Dagster example once for each situation on stdin, print what became of it; run by Dagster's own Python."""
 
 import json
 import os

@@ -1,0 +1,97 @@
+"""What a person sees: tables in terminals of several widths and in a pipe, and the language."""
+
+import re
+
+import pytest
+
+from factories import done
+from kstock_batch import console
+from kstock_batch.cli.options import chosen_language
+from kstock_batch.errors import ConfigError
+from kstock_batch.settings import Settings
+
+ROWS = [
+    {
+        "ticker": "005930",
+        "name": "삼성전자",
+        "probability": 0.3125,
+        "rank": 1,
+        "why": "the volume of five sessions is high",
+    },
+    {"ticker": "000660", "name": "SK하이닉스", "probability": 0.25, "rank": 2731, "why": None},
+]
+WHOLE = 58  # the columns side by side, the text of the last one wrapped
+
+
+def printed(capsys) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make stdout a terminal of so many columns."""
+
+    def of(width: int) -> None:
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(width))
+
+    return of
+
+
+@pytest.mark.parametrize("width", [30, 40, WHOLE - 1])
+def test_a_table_that_does_not_fit_is_told_row_by_row_with_every_value_whole(terminal, capsys, width):
+    terminal(width)
+    console.table("predictions", ROWS)
+    told = printed(capsys)
+    assert told[:2] == ["predictions", ""]
+    cells = [line.split() for line in told]
+    for cell in (["ticker", "005930"], ["name", "SK하이닉스"], ["rank", "2,731"], ["why", "–"]):
+        assert cell in cells, told
+    assert told[-1] == "" != told[-2]  # what follows is apart from it
+
+
+@pytest.mark.parametrize("width", [WHOLE, 160])
+def test_a_table_that_fits_has_a_line_a_row(terminal, capsys, width):
+    terminal(width)
+    console.table("predictions", ROWS)
+    told = printed(capsys)
+    assert list(ROWS[0]) in [line.split() for line in told]
+    assert any({"000660", "SK하이닉스", "0.2500", "2,731"} <= set(line.split()) for line in told)
+
+
+def test_two_columns_stay_a_table_however_narrow(terminal, capsys):
+    terminal(20)
+    console.table("facts", [{"fact": "as_of", "value": "a sentence of more than twenty-four letters"}])
+    assert ["fact", "value"] in [line.split() for line in printed(capsys)]
+
+
+def test_a_pipe_has_whole_lines_and_no_colour(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    console.table("predictions", ROWS)
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert any("005930" in line and "the volume of five sessions is high" in line for line in told.splitlines())
+
+
+def test_summary_speaks_the_language_of_the_settings_unless_told_another(trained_root, monkeypatch):
+    monkeypatch.setenv("KSTOCK_LANGUAGE", "ko")
+    assert "KRX 예측" in done(trained_root, "summary").stdout
+    assert "KRX 예측" not in done(trained_root, "summary", "--language", "en").stdout
+    monkeypatch.setenv("KSTOCK_LANGUAGE", "en")
+    assert "KRX 예측" not in done(trained_root, "summary").stdout
+
+
+def test_a_language_nobody_speaks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("KSTOCK_LANGUAGE", "fr")
+    with pytest.raises(ConfigError, match="language = fr is out of range\n  fix: write auto, en or ko"):
+        Settings.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "locale_name, language", [("ko_KR", "ko"), ("Korean_Korea", "ko"), ("de_DE", "en"), (None, "en")]
+)
+def test_auto_is_the_language_of_the_locale_where_we_speak_it(monkeypatch, locale_name, language):
+    monkeypatch.setattr("locale.getlocale", lambda: (locale_name, "UTF-8"))
+    assert chosen_language(Settings()) == language
