@@ -140,8 +140,8 @@ def _connected(address: str | None, n_cpus: int, threads: int, object_store_mb: 
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        limits = {"num_cpus": n_cpus, "object_store_memory": object_store_mb * 1024**2}
-        ray.init("local", include_dashboard=False, _temp_dir=folder, **limits, **quiet)
+        own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+        ray.init("local", num_cpus=n_cpus, object_store_memory=object_store_mb * 1024**2, **own, **quiet)
     else:
         _require_heard(address)
         try:
