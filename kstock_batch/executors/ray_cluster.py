@@ -46,7 +46,7 @@ class RayExecutor:
         self._running: dict[Any, tuple[Job, int]] = {}
         self._folder = "" if address else _own_folder()
         self._is_open = True
-        self._on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray's own ends the process, so that we close, and stays
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, and leaves it
         try:
             self._task = _connected(address, workers * threads, threads, object_store_mb, self._folder)
         except BaseException:
