@@ -171,6 +171,15 @@ def test_jobs_taken_while_others_finish_are_done_too():
         assert list(executor.finished()) == []
 
 
+def test_a_worker_goes_on_while_the_caller_looks_at_what_it_found(tmp_path):
+    flag = tmp_path / "flag"
+    with make_executor("process", workers=1) as executor:
+        executor.submit(job("0", "echo"))
+        executor.submit(job("1", "linger", flag=str(flag)))
+        assert next(executor.finished()).key == "0"
+        assert until(flag.exists)
+
+
 def test_a_worker_has_its_share_of_threads_and_this_process_keeps_its_own():
     before = dict(os.environ)
     facts = results("process", [job("a", "threads")], threads=3)["a"].facts

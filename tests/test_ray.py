@@ -7,6 +7,7 @@ installed: pip install '.[ray]'.
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -44,7 +45,9 @@ def two_nodes(monkeypatch):
 
 def test_two_nodes_find_what_this_process_finds_and_may_be_lost(two_nodes, tmp_path):
     cluster, nodes = two_nodes
+    before = signal.getsignal(signal.SIGTERM)
     assert_same_models(tmp_path, {"ray": {"address": cluster.address}})
+    assert signal.getsignal(signal.SIGTERM) == before
     found = results(
         "ray",
         [

@@ -7,8 +7,10 @@ was at fault, and a job must be tried as often here as anywhere.
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -44,6 +46,7 @@ class RayExecutor:
         self._running: dict[Any, tuple[Job, int]] = {}
         self._folder = "" if address else _own_folder()
         self._is_open = True
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, and leaves it
         try:
             self._task = _connected(address, workers * threads, threads, object_store_mb, self._folder)
         except BaseException:
@@ -96,6 +99,8 @@ class RayExecutor:
             ray.cancel(running, force=True)
         self._running.clear()
         ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -135,8 +140,8 @@ def _connected(address: str | None, n_cpus: int, threads: int, object_store_mb: 
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        limits = {"num_cpus": n_cpus, "object_store_memory": object_store_mb * 1024**2}
-        ray.init("local", include_dashboard=False, _temp_dir=folder, **limits, **quiet)
+        own: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+        ray.init("local", num_cpus=n_cpus, object_store_memory=object_store_mb * 1024**2, **own, **quiet)
     else:
         _require_heard(address)
         try:
