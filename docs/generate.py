@@ -188,28 +188,22 @@ def _section(name: str, columns: list[Column]) -> str:
 
 
 def _grain(name: str) -> str:
-    path = sql_folder() / "views" / f"{name}.sql"
-    parts = _header(path, "grain").split(", ") if path.is_file() else KEYS.get(name, ())
+    is_view = (sql_folder() / "views" / f"{name}.sql").is_file()
+    parts = Query.load(f"views/{name}").grain.split(", ") if is_view else KEYS.get(name, ())
     return ", ".join(f"`{part}`" for part in parts)
 
 
-def _header(path: Path, word: str) -> str:
-    found = re.search(rf"^-- {word}: *(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def _macro(query: Query) -> str:
-    grain = _header(sql_folder() / f"{query.name}.sql", "grain")
     called = f"{query.name.removeprefix('views/')}({', '.join(name.rstrip('_') for name in query.declared)})"
-    return f"| `{called}` | {_cell(query.what)} | {grain} |"
+    return f"| `{called}` | {_cell(query.what)} | {query.grain} |"
 
 
 def _published() -> str:
     lines = ["| relation | a row for each | what |", "|---|---|---|"]
     names = ["prediction", "latest", *PUBLISHED, "model_card", "publication", "published_session"]
     for name in [*names, *PUBLISHED_VIEWS]:
-        path = sql_folder() / "serve" / f"{'view_' if name in PUBLISHED_VIEWS else ''}{name}.sql"
-        lines.append(f"| `{name}` | {_header(path, 'grain')} | {_cell(relation_meaning(name) or '')} |")
+        query = Query.load(f"serve/{'view_' if name in PUBLISHED_VIEWS else ''}{name}")
+        lines.append(f"| `{name}` | {query.grain} | {_cell(relation_meaning(name) or '')} |")
     return "\n".join(lines)
 
 

@@ -126,12 +126,16 @@ def be_quiet(quiet: bool) -> None:
 def note(line: str) -> None:
     """Print what happened on the way on stderr, unless nobody wants to hear of it."""
     if not _is_quiet:
-        click.echo(redacted(line).translate(_CONTROL), err=True)
+        _tell(line)
 
 
 def error(told: Exception) -> None:
     """Print why a command ends on stderr, whoever is quiet."""
-    click.echo(redacted(f"error: {told}").translate(_CONTROL), err=True)
+    _tell(f"error: {told}")
+
+
+def _tell(line: str) -> None:
+    click.echo(redacted(line).translate(_CONTROL), err=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -91,6 +92,23 @@ def remove_unfinished() -> None:
     """Remove what ``written_beside`` would have, for a process that ends without unwinding."""
     for temp in list(_UNFINISHED):
         temp.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, new: Path) -> None:
+    """Give a file a second name, or where the file system has no hard links, make a copy under it."""
+    try:
+        os.link(source, new)
+        fsync(new.parent)
+    except FileExistsError:
+        raise
+    except OSError:
+        with written_beside(new) as temp:
+            shutil.copyfile(source, temp)
+
+
+def log_of(database: Path) -> Path:
+    """Return where DuckDB keeps the write-ahead log of a database."""
+    return database.with_name(f"{database.name}.wal")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Whether words are a command that the program has, asked of its own parser; nothing is run."""
+"""The commands that the program has, and whether words are one of them, asked of its own parser; nothing is run."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def parsed(words: Sequence[str]) -> click.Context:
             context = found.make_context(name, rest, parent=context)
             command = found
         return context
+
+
+def leaf_commands(group, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield (*prefix, name), command
+            yield from leaf_commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+LEAVES = dict(leaf_commands(cli))

@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from call_tree import LEAVES
 from factories import done, run, store_rows
 from kstock_batch.bot.reader import PredictionReader
 from kstock_batch.cli.app import SECTIONS, cli
@@ -19,7 +20,6 @@ from kstock_batch.market.contract import FEATURE_NAMES
 from kstock_batch.registry import Registry
 from kstock_batch.settings import SOURCES, Settings
 from kstock_batch.store.warehouse import Warehouse
-from test_docs import LEAVES
 
 
 def completed(*words: str, root: Path | None = None) -> list[str]:

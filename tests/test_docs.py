@@ -7,25 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
+from call_tree import LEAVES
 from factories import done
-from kstock_batch.cli.app import cli
 from kstock_batch.errors import KStockError
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-
-
-def leaf_commands(group, prefix=()):
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            if command.invoke_without_command:
-                yield (*prefix, name), command
-            yield from leaf_commands(command, (*prefix, name))
-        else:
-            yield (*prefix, name), command
-
-
-LEAVES = dict(leaf_commands(cli))
 
 
 def shown_commands():

@@ -16,9 +16,9 @@ import duckdb
 import pytest
 
 from factories import asked_json, done, opened, run
+from kstock_batch import files
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused, WarehouseLocked
 from kstock_batch.files import sha256
-from kstock_batch.serving.publication import generations
 from kstock_batch.serving.publication.generations import Generations
 from kstock_batch.serving.publication.publish import publishing
 from kstock_batch.serving.publication.rollback import list_generations, roll_back
@@ -150,7 +150,7 @@ def test_where_there_are_no_hard_links_copies_are_kept_and_known(root, target, m
 
 def test_a_publication_that_cannot_be_kept_is_published_and_said(root, target, monkeypatch, caplog):
     monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(generations, "written_beside", no_links)
+    monkeypatch.setattr(files, "written_beside", no_links)
     publish_again(root, "friday")
     assert in_place(target) == ("friday", True, set())
     assert "friday is not kept for a rollback: this file system has no hard links" in caplog.text

@@ -131,7 +131,7 @@ def test_what_is_printed_holds_no_secret(capsys):
 
 
 def test_an_error_that_ends_a_command_holds_no_secret(capsys):
-    @click.group(cls=Root)
+    @click.group(cls=Root, sections={})
     def program():
         pass
 

@@ -217,6 +217,17 @@ def test_a_restore_replaces_a_store_that_is_damaged_and_the_log_beside_it(tmp_pa
     assert version_of(path) == 7
 
 
+def test_a_restore_keeps_what_it_replaced_where_the_file_system_has_no_hard_links(tmp_path, monkeypatch):
+    def no_links(source, target):
+        raise OSError("not supported")
+
+    path = store_of(tmp_path, 7)
+    kept, before = backups.back_up(path, 7), path.read_bytes()
+    monkeypatch.setattr(os, "link", no_links)
+    replaced = backups.restore(path, kept)
+    assert replaced is not None and replaced.read_bytes() == before and version_of(path) == 7
+
+
 def test_a_restore_waits_for_nobody_who_writes(tmp_path, monkeypatch):
     from kstock_batch.store import lock
 

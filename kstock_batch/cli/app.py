@@ -52,7 +52,11 @@ SECTIONS = {
 }
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Root,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
@@ -120,7 +124,6 @@ def _register() -> None:
         cli.add_command(command)
     for command in (generations.show_generations, generations.roll_back_predictions):
         questions.predictions.add_command(command)
-    cli.sections = SECTIONS
 
 
 _register()

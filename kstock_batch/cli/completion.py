@@ -82,8 +82,7 @@ def versions(settings: Settings) -> Iterator[tuple[str, str | None]]:
     """Yield the model versions, newest first."""
     from kstock_batch.registry import Registry
 
-    for one in sorted((version.version for version in Registry(settings.models).versions()), reverse=True):
-        yield one, None
+    yield from ((one.version, None) for one in Registry(settings.models).versions())
 
 
 @completed_by
@@ -91,8 +90,7 @@ def generations(settings: Settings) -> Iterator[tuple[str, str | None]]:
     """Yield the runs whose publications are kept, newest first."""
     from kstock_batch.serving.publication.generations import Generations
 
-    for one in Generations(settings.published).newest_first():
-        yield one.run_id, None
+    yield from ((one.run_id, None) for one in Generations(settings.published).newest_first())
 
 
 @completed_by

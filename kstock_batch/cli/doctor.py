@@ -71,10 +71,10 @@ def _timers(settings: Settings) -> Any:
     kind, what = scheduler_for(settings, None)
     fix = "`kstock-batch schedule install`, unless another scheduler runs the night"
     try:
-        states = {part.state for part in installing.state(kind, JOBS, **what)}
+        standing = installing.standing(installing.state(kind, JOBS, **what))
     except KStockError as error:
         return Examined("timers", "note", error.what, fix)
-    if states == {"installed"}:
+    if standing == "installed":
         return Examined("timers", "ok", f"{kind} runs the night and the retrain")
-    there = "runs another root's or version's jobs" if "other" in states else "runs no job of ours"
+    there = "runs another root's or version's jobs" if standing == "other" else "runs no job of ours"
     return Examined("timers", "note", f"{kind} {there}", fix)

@@ -91,9 +91,9 @@ def _show_history(told: "History") -> None:
             "came true": {True: "rose", False: "did not rise", None: "not known yet"}[one.rose],
             "return %": None if one.forward_return is None else 100 * one.forward_return,
         }
-        for one in reversed(told.past)
+        for one in reversed(told.past[-N_LISTED:])
     ]
-    console.table("what was said of it before, newest first", listed[:N_LISTED])
+    console.table("what was said of it before, newest first", listed)
     first, last = told.past[0].as_of, told.past[-1].as_of
     for start in range(0, len(told.past), N_HISTORY):  # a strip is as long as a line
         some = told.past[start : start + N_HISTORY]

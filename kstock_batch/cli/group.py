@@ -28,9 +28,9 @@ class Group(click.Group):
 class Root(Group):
     """The group of everything: commands in named sections; an error is told in one place for all of them."""
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
+    def __init__(self, *args: Any, sections: Sections, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.sections: Sections = {}
+        self._sections = sections
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn every error raised on purpose into one sentence and its exit code."""
@@ -42,7 +42,7 @@ class Root(Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections; columns are aligned over all of them."""
-        width = max(len(name) for section in self.sections.values() for name in section)
-        for title, commands in self.sections.items():
+        width = max(len(name) for section in self._sections.values() for name in section)
+        for title, commands in self._sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), what) for name, what in commands.items()])

@@ -79,12 +79,11 @@ def show(settings: Settings, kind: str | None, as_json: bool) -> None:
         console.document({"kind": kind, "parts": [vars(part) for part in parts], "next_due": next_at})
         return
     console.table(kind, [vars(part) for part in parts])
-    in_place = all(part.state == "installed" for part in parts)
-    other = any(part.state == "other" for part in parts)
+    standing = installing.standing(parts)
     fix = "`kstock-batch schedule install` puts them in place"
-    said = "another --root's or version's timers are there" if other else "the timers are not installed"
+    said = "another --root's or version's timers are there" if standing == "other" else "the timers are not installed"
     when = ", ".join(f"{name} {at:%a %Y-%m-%d %H:%M %Z}" for name, at in due.items())
-    console.result(f"next: {when}" if in_place else f"{said}: {fix}")
+    console.result(f"next: {when}" if standing == "installed" else f"{said}: {fix}")
 
 
 @schedule.command()

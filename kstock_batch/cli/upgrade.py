@@ -1,6 +1,5 @@
 """The command that brings the store to this program's schema, and back."""
 
-import shutil
 from pathlib import Path
 
 import click
@@ -44,23 +43,23 @@ def _restored(settings: Settings, backup: Path) -> tuple[dict[str, object], str]
     replaced = restore(settings.store, backup)
     aside = f"; what it replaced is {replaced}" if replaced else ""
     facts: dict[str, object] = {
-        "store": str(settings.store),
-        "restored": str(backup),
-        "replaced": str(replaced) if replaced else None,
+        "store": settings.store,
+        "restored": backup,
+        "replaced": replaced,
     }
     return facts, f"{settings.store} is {backup} again{aside}; the next writing command upgrades it anew"
 
 
 def _upgraded(settings: Settings, dry_run: bool, no_backup: bool) -> tuple[dict[str, object], str]:
-    from kstock_batch.store.backups import kept_backups
+    from kstock_batch.store.backups import kept_backups, room_for_backup
     from kstock_batch.store.migrations import newest_version, steps_from
     from kstock_batch.store.warehouse import Warehouse
 
     path = settings.store
     version, newest = Warehouse.version(settings), newest_version()
-    steps, needed, free = steps_from(version), path.stat().st_size, shutil.disk_usage(path.parent).free
+    steps, (needed, free) = steps_from(version), room_for_backup(path)
     facts: dict[str, object] = {
-        "store": str(path),
+        "store": path,
         "from_version": version,
         "to_version": newest,
         "steps": steps,
@@ -77,6 +76,6 @@ def _upgraded(settings: Settings, dry_run: bool, no_backup: bool) -> tuple[dict[
     with Warehouse.open(settings, backup=not no_backup):
         pass
     kept = None if no_backup else kept_backups(path)[0]
-    facts["backup"] = str(kept) if kept else None
+    facts["backup"] = kept
     beside = f"; from before: {kept}" if kept else "; nothing is kept from before"
     return facts, f"{path} went from schema version {version} to {newest}{beside}"

@@ -34,6 +34,7 @@ EXTRAS = {
     "krx": "the source pykrx needs it",
     "postgres": "the target postgres needs it",
 }
+_STATES = {"fail": "problem", "warn": "note"}  # of an alert's severity
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)>=(?P<least>[\d.]+)(?:.*extra == '(?P<extra>\w+)')?")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as ``files.written_beside`` names what is not finished
 
@@ -66,9 +67,6 @@ def examine(
     found += [*_store(settings), *_left_overs(settings, now)]
     told = (one for one in alerts if one.name != "store")  # it was opened here
     return [*found, *(Examined(one.name, _STATES[one.severity], one.sentence, one.fix) for one in told)]
-
-
-_STATES = {"fail": "problem", "warn": "note"}
 
 
 def _python() -> Iterator[Examined]:
@@ -179,7 +177,7 @@ def _clock(now: datetime, newest_run: datetime | None) -> Iterator[Examined]:
 
 
 def _store(settings: Settings) -> Iterator[Examined]:
-    """Tell the schema and the lock; that it cannot be read is an alert's to tell."""
+    """Tell the schema, who writes, or why it cannot be read."""
     if writer := lock_holder(settings.store.with_suffix(".lock")):
         yield Examined("store", "ok", f"it is being written by {writer}")
         return

@@ -72,6 +72,12 @@ def state(kind: str, jobs: Sequence[Job], what: Installation, *, home: Path, tod
     return parts
 
 
+def standing(parts: Sequence[Part]) -> str:
+    """Return the state of an installation as a whole: installed, other if anything there is another's, or absent."""
+    states = {part.state for part in parts}
+    return "installed" if states == {"installed"} else "other" if "other" in states else "absent"
+
+
 def install(kind: str, jobs: Sequence[Job], what: Installation, *, home: Path, today: date) -> None:
     """Make the scheduler run ``jobs``: twice is once."""
     if kind == "cron":

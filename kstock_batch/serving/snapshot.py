@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 
 from kstock_batch.errors import ConfigError, DataNotReady, PublicationRefused
-from kstock_batch.files import rename_into_place
+from kstock_batch.files import log_of, rename_into_place
 from kstock_batch.market.contract import fingerprint
 from kstock_batch.quoting import quoted_name
-from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, log_of, remove
+from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, remove
 from kstock_batch.serving.questions.outside import file_outside
 from kstock_batch.settings import Settings
 from kstock_batch.store.catalogue import install_catalogue

@@ -4,7 +4,6 @@ A store that this process has open must not be copied (DuckDB's lock would vanis
 whoever copies holds the writer's lock and has closed the database, its log written into the file.
 """
 
-import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from kstock_batch.errors import DiskFull, StoreIncompatible
-from kstock_batch.files import fsync, written_beside
+from kstock_batch.files import fsync, link_or_copy, log_of, written_beside
 from kstock_batch.quoting import quoted_name
 from kstock_batch.store.lock import release_lock, take_lock
 from kstock_batch.store.migrations import newest_version, stored_version
@@ -33,6 +32,11 @@ def kept_backups(store: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name.rpartition("-")[2], reverse=True)
 
 
+def room_for_backup(store: Path) -> tuple[int, int]:
+    """Return the bytes that a backup of ``store`` needs, and those that its disk has free."""
+    return store.stat().st_size, shutil.disk_usage(store.parent).free
+
+
 def back_up(store: Path, version: int) -> Path:
     """Copy the closed ``store`` of schema ``version``, read the copy whole, and keep the newest ``KEPT`` of them.
 
@@ -40,7 +44,7 @@ def back_up(store: Path, version: int) -> Path:
     ------
     DiskFull : the disk has no room for a copy; nothing was changed
     """
-    needed, free = store.stat().st_size, shutil.disk_usage(store.parent).free
+    needed, free = room_for_backup(store)
     if needed > free:
         raise DiskFull(
             f"a backup of {store} before its upgrade needs {needed:,} bytes, {free:,} are free",
@@ -70,7 +74,7 @@ def restore(store: Path, backup: Path) -> Path | None:
         replaced = _keep_aside(store)
         with written_beside(store) as temp:
             shutil.copyfile(backup, temp)
-        _log_of(store).unlink(missing_ok=True)
+        log_of(store).unlink(missing_ok=True)
         fsync(store.parent)
         return replaced
     finally:
@@ -83,14 +87,10 @@ def _keep_aside(store: Path) -> Path | None:
         return None
     aside = backups_folder(store) / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z.duckdb"
     aside.parent.mkdir(exist_ok=True)
-    os.link(store, aside)
-    if _log_of(store).exists():
-        os.link(_log_of(store), _log_of(aside))
+    link_or_copy(store, aside)
+    if log_of(store).exists():
+        link_or_copy(log_of(store), log_of(aside))
     return aside
-
-
-def _log_of(store: Path) -> Path:
-    return store.with_name(store.name + ".wal")
 
 
 def _require_store(path: Path, *, named: Path) -> None:

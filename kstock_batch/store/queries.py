@@ -29,6 +29,7 @@ class Query:
 
     Attributes
     ----------
+    grain : what a row is of, as the header writes it
     declared : the parameters in the header's order, which is a macro's order of arguments
     """
 
@@ -36,6 +37,7 @@ class Query:
     text: str
     params: frozenset[str]
     what: str
+    grain: str
     reads: tuple[str, ...]
     declared: tuple[str, ...]
 
@@ -52,7 +54,8 @@ class Query:
                 f"sql/{name}.sql declares {sorted(header)} with params {sorted(declared)} but uses {sorted(used)}",
                 fix="give it what/grain/reads/params lines; params lists exactly the $names of the statement",
             )
-        return cls(name, text, frozenset(used), header["what"], tuple(header["reads"].split()), declared)
+        reads = tuple(header["reads"].split())
+        return cls(name, text, frozenset(used), header["what"], header["grain"], reads, declared)
 
     def frame(self, con: duckdb.DuckDBPyConnection, **params: Any) -> pl.DataFrame:
         """Return the statement's rows."""

@@ -61,7 +61,7 @@ class Warehouse:
     @classmethod
     def version(cls, settings: Settings) -> int:
         """Return the store's schema version, whichever it is."""
-        with cls._opened_to_read(settings, stored_version) as warehouse:
+        with cls._opened_to_read(settings, lambda con, path: None) as warehouse:
             return stored_version(warehouse.con, warehouse.path)
 
     @classmethod

@@ -8,9 +8,7 @@ between the two has not kept it; the next one does, before anything else.
 """
 
 import logging
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import duckdb
 
 from kstock_batch.bot.publication import SCHEMA_VERSION
 from kstock_batch.errors import DiskFull
-from kstock_batch.files import fsync, sha256, written_beside
+from kstock_batch.files import link_or_copy, sha256
 from kstock_batch.quoting import quoted_text
 
 log = logging.getLogger(__name__)
@@ -155,18 +153,6 @@ class Generations:
 def _safe(run_id: str) -> str:
     """Return a run's name as part of a file's."""
     return re.sub(r"[^\w.-]", "_", run_id)
-
-
-def link_or_copy(source: Path, new: Path) -> None:
-    """Give a file a second name, or where the file system has no hard links, make a copy under it."""
-    try:
-        os.link(source, new)
-        fsync(new.parent)
-    except FileExistsError:
-        raise
-    except OSError:
-        with written_beside(new) as temp:
-            shutil.copyfile(source, temp)
 
 
 def read_facts(paths: list[Path]) -> list[Facts | str]:

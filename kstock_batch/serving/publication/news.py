@@ -7,10 +7,10 @@ from typing import Any
 import duckdb
 
 from kstock_batch.bot.publication import SCHEMA_VERSION
+from kstock_batch.files import log_of
 from kstock_batch.quoting import quoted_text
 from kstock_batch.serving.publication.contents import TABLES, card_rows
 from kstock_batch.serving.publication.generations import Generations, read_facts
-from kstock_batch.serving.publication.standalone import log_of
 from kstock_batch.store.queries import Query
 
 # A run that scores nothing leaves its own lines in these: no reason for the bot to read everything anew.

@@ -23,10 +23,10 @@ from typing import Any
 import duckdb
 
 from kstock_batch.errors import PublicationRefused
-from kstock_batch.files import disk_full, disk_full_is_named, rename_into_place
+from kstock_batch.files import disk_full, disk_full_is_named, log_of, rename_into_place
 from kstock_batch.serving.publication.contents import CATALOGUE, CannotCarry, Contents, fill
 from kstock_batch.serving.publication.generations import Generations, WentBack
-from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, log_of, remove
+from kstock_batch.serving.publication.standalone import attached, drop_foreign_log, remove
 from kstock_batch.serving.publication.verifier import Verifier
 from kstock_batch.settings import Settings
 from kstock_batch.store.faults import is_disk_full

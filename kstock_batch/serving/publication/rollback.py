@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kstock_batch.errors import ConfigError, NoPublication, PublicationRefused
-from kstock_batch.files import rename_into_place
-from kstock_batch.serving.publication.generations import Facts, Generation, Generations, link_or_copy, read_facts
+from kstock_batch.files import link_or_copy, rename_into_place
+from kstock_batch.serving.publication.generations import Facts, Generation, Generations, read_facts
 from kstock_batch.serving.publication.publish import building, publishing
 from kstock_batch.serving.publication.standalone import drop_foreign_log
 from kstock_batch.serving.publication.verifier import Verifier

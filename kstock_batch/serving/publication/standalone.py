@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from kstock_batch.files import log_of
 from kstock_batch.quoting import quoted_text
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,6 @@ def attached(con: duckdb.DuckDBPyConnection, path: Path, name: str) -> Iterator[
         yield
     finally:
         con.execute(f"DETACH {name}")
-
-
-def log_of(path: Path) -> Path:
-    """Return where DuckDB keeps the write-ahead log of a database."""
-    return path.with_name(f"{path.name}.wal")
 
 
 def remove(temp: Path) -> None:

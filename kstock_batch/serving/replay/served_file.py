@@ -10,8 +10,8 @@ from datetime import date
 import duckdb
 import polars as pl
 
+from kstock_batch.files import log_of
 from kstock_batch.serving.publication.generations import Generations, read_facts
-from kstock_batch.serving.publication.standalone import log_of
 from kstock_batch.serving.replay.bits import Comparison
 from kstock_batch.settings import Settings
 from kstock_batch.store.queries import Query
