@@ -177,3 +177,9 @@ class ReplayDiffers(KStockError):
     """A past night, rebuilt, does not come out as what was published of it."""
 
     exit_code = 30
+
+
+class JobFailed(KStockError):
+    """A job handed to an executor ended without a result: by a fault of the program, or by its workers' deaths."""
+
+    exit_code = 31

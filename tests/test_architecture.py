@@ -24,9 +24,11 @@ FLOOR = {
     "registry": 4,
     "judging": 4,
     "champion": 5,
+    "executors": 5,
     "training": 6,
     "serving": 6,
     "operating": 7,
+    "backtest": 7,
     "cli": 8,
     "__main__": 9,
 }
@@ -140,9 +142,14 @@ def test_only_labels_look_forward(path):
     assert path.name == "labels.py" or not re.search(r"shift\(-|\.lead\(|FOLLOWING", text)
 
 
-def test_except_exception_exists_once():
-    found = [path.name for path in MODULES if "except Exception" in path.read_text(encoding="utf-8")]
-    assert found == ["ledger.py"]
+def test_except_exception_exists_where_a_run_and_where_a_job_ends():
+    found = [name_of(path) for path in MODULES if "except Exception" in path.read_text(encoding="utf-8")]
+    assert found == ["executors/jobs.py", "store/ledger.py"]
+
+
+def test_ray_is_imported_only_by_its_executor():
+    found = {name_of(path) for path in MODULES for _, name in imported(path) if name.split(".")[0] == "ray"}
+    assert found == {"executors/ray_cluster.py"}
 
 
 def test_the_clock_is_read_only_at_the_border():

@@ -52,6 +52,7 @@ VALUES = MappingProxyType(
             "taken_at": datetime(2024, 6, 28),
             "retroactive": False,
         },
+        "backtest_id": "text",
         **{"n_ends": 20, "fraction_that_agrees": 0.8},
         **dict.fromkeys(("run_id", "digest", "row_hash", "model_version", "fingerprint", "ticker", "ticker_"), "text"),
         **{"keys": ["text"], "values": ["text"], "audits": ["text"], "command": "text", "failed": False},

@@ -51,7 +51,8 @@ EXECUTING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "m
 }
 EXECUTING_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "input"}
 EXECUTING_METHODS = {"read_pickle", "to_pickle", "read_hdf", "deserialize", "map_elements", "spec_from_file_location"}
-PROCESSES = {"serving/publication/verifier.py", "learners/lstm_process.py"}  # a fresh interpreter each, on code of ours
+# A fresh interpreter each, on code of ours.
+PROCESSES = {"serving/publication/verifier.py", "learners/lstm_process.py", "executors/processes.py"}
 
 
 def executed(module: ast.Module) -> list[str]:
@@ -116,7 +117,7 @@ def processes(module: ast.Module) -> list[str]:
     return [called for called, _ in calls(module) if called.startswith(("subprocess.", "multiprocessing.", "os.fork"))]
 
 
-def test_processes_are_started_in_three_places_this_interpreter_or_the_machines_scheduler():
+def test_processes_are_started_in_four_places_this_interpreter_or_the_machines_scheduler():
     started = {name_of(path): processes(tree(path)) for path in MODULES if processes(tree(path))}
     scheduling = started.pop("operating/installing.py")
     assert started == {name: ["subprocess.Popen"] for name in PROCESSES}
@@ -144,6 +145,12 @@ RUNS = {"execute", "executemany", "sql", "query", "from_query"}
 QUOTERS = {"quoted_text", "quoted_name"}
 # What stands in a statement and is neither a constant, nor quoted, nor the text of a file of sql/: and why it may.
 OURS: dict[str, dict[str, str]] = {
+    "backtest/material.py": {
+        "table": "a name in a tuple of that function",
+        "columns": "a constant of the module, or *",
+        "file": "a quoted path",
+    },
+    "backtest/stored.py": {"table": "a key of TABLES"},
     "bot/feature_file.py": {"statement": "a constant of bot/feature_store.py or of this module"},
     "bot/nightly_features.py": {"columns": "quoted names, joined"},
     "bot/publication.py": {
@@ -403,7 +410,15 @@ def test_the_reports_template_escapes_everything_but_its_own_drawings():
     template = (folder / "report.html.j2").read_text(encoding="utf-8")
     assert re.findall(r"\{\{[^}]*\bsafe\b[^}]*\}\}", template) == ["{{ spark | safe }}", "{{ section.svg | safe }}"]
     assert "autoescape" not in template
-    assert [path.name for path in PACKAGE.rglob("*.j2")] == ["report.html.j2"]
+    backtest = PACKAGE / "backtest"
+    assert "autoescape=True" in (backtest / "page.py").read_text(encoding="utf-8")
+    page = (backtest / "backtest.html.j2").read_text(encoding="utf-8")
+    assert re.findall(r"\{\{[^}]*\bsafe\b[^}]*\}\}", page) == ["{{ svg | safe }}"]
+    assert "autoescape" not in page
+    assert "{" + "{" not in (folder / "style.html.j2").read_text(encoding="utf-8"), "the style says nothing of data"
+    assert sorted(path.name for path in PACKAGE.rglob("*.j2")) == [
+        *("backtest.html.j2", "report.html.j2", "style.html.j2"),
+    ]
 
 
 TAG = re.compile(

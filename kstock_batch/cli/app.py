@@ -25,6 +25,7 @@ SECTIONS = {
     "Models": {
         "retrain": "train, prove out of fold, and promote what is better",
         "tune": "search for better parameters of the members",
+        "backtest": "walk past years again: what it was worth, and earned",
         "models": "list, compare, promote, roll back, prune versions",
     },
     "The night": {
@@ -99,6 +100,7 @@ def _register() -> None:
         questions,
         tune,
     )
+    from kstock_batch.cli.backtest import backtest
     from kstock_batch.cli.check import check
     from kstock_batch.cli.completion import completion
     from kstock_batch.cli.config import config, init
@@ -114,7 +116,7 @@ def _register() -> None:
     live.ingest.add_command(data.ingest_folder)
     for command in (
         *(init, data.demo, doctor, completion, live.ingest, features.features, audits.audit),
-        *(retrain, tune.tune, model.models),
+        *(retrain, tune.tune, backtest, model.models),
         *(nightly.nightly, nightly.score, questions.predictions, explain.explain),
         *(questions.sql, handout.export, handout.snapshot, report, show_summary),
         *(questions.status, check, runs, schedule, config, upgrade),

@@ -1,15 +1,34 @@
-"""What several commands share: dates as arguments, JSON as an answer, the clock and the language."""
+"""What several commands share: dates as arguments, JSON as an answer, where jobs run, the clock and the language."""
 
 import locale
+from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from kstock_batch.market.sessions import KST_OFFSET
 from kstock_batch.settings import Settings
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+
+
+def executor_options(command: F) -> F:
+    """Give a command --executor, --workers and --address: ``executor``, ``workers`` and ``address``."""
+    options = (
+        click.option(
+            "--executor",
+            type=click.Choice(("serial", "process", "ray")),  # executors.KINDS, which would cost every start its import
+            help="Where jobs run.  [default: process if there is more than one worker, else serial]",
+        ),
+        click.option("--workers", type=click.IntRange(1, 1024), help="Jobs at a time."),
+        click.option("--address", help="Ray cluster to join, like 10.0.0.1:6379.  [default: one on this machine]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class SessionDate(click.ParamType[date]):

@@ -5,9 +5,10 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Protocol
 
 import duckdb
 
@@ -25,6 +26,13 @@ class Stage:
     """One stage under way: its body says how many rows it handled."""
 
     n_rows: int = 0
+
+
+class Stages(Protocol):
+    """What tells how long the parts of something took: a run tells its ledger, a worker without a store its caller."""
+
+    def stage(self, name: str) -> AbstractContextManager[Stage]:
+        """Record how long the body took and how many rows it handled."""
 
 
 @dataclass

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kstock_batch.learners.base import Margins, Probabilities, member_margins
+from kstock_batch.features.windows import RowNumbers
+from kstock_batch.learners.base import Inputs, Margins, Probabilities, member_margins
 from kstock_batch.learners.calibration import Sessions, parts, sigmoid
 from kstock_batch.learners.ensemble import CalibratedBlend
 from kstock_batch.learners.linear import FLOORS, LogisticModel, fit_floors
@@ -95,7 +96,7 @@ def out_of_fold(rows: LabelledRows, folds: tuple[Fold, ...], settings: Settings,
                 y=rows.label[test].astype(np.float64),
                 margins=(margins := member_margins(members, rows.inputs, ends)),
                 floors={name: sigmoid(floor.margin(rows.inputs, ends)) for name, floor in floors.items()},
-                level=session_level(margins, floors["volatility"], rows, test),
+                level=session_level(margins, floors["volatility"], rows.inputs, ends, session),
                 base_rate=np.full(len(test), float(rows.label[rows.chosen(fold.train)].mean())),
                 durations=found,
             )
@@ -104,12 +105,12 @@ def out_of_fold(rows: LabelledRows, folds: tuple[Fold, ...], settings: Settings,
 
 
 def session_level(
-    margins: Mapping[str, Margins], volatility: LogisticModel, rows: LabelledRows, windows: NDArray[np.int64]
+    margins: Mapping[str, Margins], volatility: LogisticModel, inputs: Inputs, ends: RowNumbers, session: Sessions
 ) -> Margins:
     """Return the level of each window's session (N,): of the member that learns it, else of the volatility model."""
     name = level_member(tuple(margins))
-    z = volatility.margin(rows.inputs, rows.ends[windows]) if name is None else margins[name]
-    return parts(z, rows.position[windows])[0]
+    z = volatility.margin(inputs, ends) if name is None else margins[name]
+    return parts(z, session)[0]
 
 
 def stop_examples(rows: LabelledRows, fold: Fold, settings: Settings) -> StopExamples:

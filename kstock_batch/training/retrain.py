@@ -28,7 +28,7 @@ from kstock_batch.learners.members import MEMBER_NAMES, absence
 from kstock_batch.market.contract import HORIZON
 from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.settings import Settings
-from kstock_batch.store.ledger import Run
+from kstock_batch.store.ledger import Run, Stages
 from kstock_batch.store.warehouse import Warehouse
 from kstock_batch.training.budget import Budget
 from kstock_batch.training.champion import champion_probabilities
@@ -147,18 +147,23 @@ def folds_of(n_sessions: int, settings: Settings) -> tuple[Fold, ...]:
 def fit(
     rows: LabelledRows,
     settings: Settings,
-    run: Run,
+    run: Stages,
     advance: Advance,
     *,
     tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    n_fitted: int | None = None,
 ) -> Fitted:
-    """Return the members trained on all ``rows``, by ``tuned`` parameters, and what the folds' members say."""
+    """Return the members trained on all ``rows``, by ``tuned`` parameters, and what the folds' members say.
+
+    Of the folds only the first ``n_fitted`` are trained (None = all): a backtest has said of the others' blocks before.
+    """
     folds, names = folds_of(len(rows.sessions), settings), members_here()
-    budget = Budget(settings.budget_minutes * 60 or None, cost=(len(folds) + 1) * sum(COSTS[name] for name in names))
+    fitted = folds[:n_fitted]
+    budget = Budget(settings.budget_minutes * 60 or None, cost=(len(fitted) + 1) * sum(COSTS[name] for name in names))
     fitter = Fitter(settings, budget, names, tuned, advance)
     with run.stage("train and judge folds") as stage:
-        oof = out_of_fold(rows, folds, settings, fitter)
-        stage.n_rows = sum(len(rows.chosen(fold.train)) for fold in folds)
+        oof = out_of_fold(rows, fitted, settings, fitter)
+        stage.n_rows = sum(len(rows.chosen(fold.train)) for fold in fitted)
     with run.stage("train on everything") as stage:
         examples = rows.examples(np.arange(len(rows.ends)), **strides(settings))
         members, floors = fitter.fit(examples, like=oof.durations), fit_floors(examples)

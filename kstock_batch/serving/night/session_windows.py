@@ -35,7 +35,7 @@ class SessionWindows:
     def of(cls, frame: pl.DataFrame, as_of: date) -> "SessionWindows":
         """Return the windows that end on ``as_of`` of feature_daily's rows with their session_number."""
         bars = BarRows.of(frame)
-        ends = _ends_to_score(bars, as_of)
+        ends = ends_to_score(bars, as_of, as_of)
         inputs = build_inputs(bars, since=int(bars.frame["session_number"][int(ends[0])]))
         return cls(bars, inputs, ends)
 
@@ -50,12 +50,14 @@ def first_session(con: duckdb.DuckDBPyConnection, as_of: date) -> date:
     return Sessions(session_days(con)).back(as_of, MAX_WINDOW_SPAN - 1)
 
 
-def _ends_to_score(bars: BarRows, as_of: date) -> RowNumbers:
-    wanted = bars.frame.select((pl.col("as_of") == as_of) & pl.col("is_scoreable")).to_series().to_numpy()
+def ends_to_score(bars: BarRows, first: date, last: date) -> RowNumbers:
+    """Return the rows on which the windows of every scoreable ticker of the sessions in [first, last] end."""
+    wanted = bars.frame.select(pl.col("as_of").is_between(first, last) & pl.col("is_scoreable")).to_series().to_numpy()
     ends = bars.window_ends()
     ends = np.asarray(ends[wanted[ends]], dtype=np.int64)
     if not len(ends):
+        span = first if first == last else f"{first} … {last}"
         raise DataNotReady(
-            f"no ticker is scoreable on {as_of}", fix="ingest that session and 60 bars before it, then score again"
+            f"no ticker is scoreable on {span}", fix="ingest that session and 60 bars before it, then score again"
         )
     return ends
