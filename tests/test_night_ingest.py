@@ -150,6 +150,15 @@ def test_a_closed_day_is_skipped_and_nobody_is_asked(friday):
     done.require_complete()
 
 
+@pytest.mark.parametrize("day", [date(2999, 1, 4), date(1900, 1, 2)])
+def test_a_day_beyond_the_calendar_is_not_called_a_day_off(day, friday):
+    krx = Told("krx", WHOLE)
+    with pytest.raises(DataNotReady) as refused:
+        night(friday, krx, as_of=day)
+    assert f"nobody knows whether {day} is a session: the calendar reaches from" in str(refused.value)
+    assert krx.asked == []
+
+
 def test_a_close_abroad_whose_day_is_not_over_is_not_stored(root):
     night(root, Told("krx", {**WHOLE, "macro": "range"}), at=evening(TUESDAY, time(2, 0)))
     newest = dict(store_rows(root, "SELECT series, max(event_date) FROM raw_macro GROUP BY series"))

@@ -8,11 +8,25 @@ import duckdb
 import pytest
 
 from factories import asked_json, done, run, sentence
+from kstock_batch.cli.options import utc_now
 from kstock_batch.operating.settings_file import meanings
 from kstock_batch.operating.summary import LINE, TELEGRAM_LIMIT, fit_for_telegram
 from kstock_batch.settings import SECRETS, Settings
+from kstock_batch.store.ledger import opened_run
 
 # The ledger
+
+
+def test_a_run_that_was_killed_is_told_as_failed_before_anybody_writes_again(tmp_path):
+    settings = Settings(root=tmp_path)
+    with opened_run(settings, "features", at=utc_now()) as killed, killed.warehouse.transaction() as con:
+        con.execute("INSERT INTO run SELECT * REPLACE ('k' AS run_id, 'running' AS status) FROM run LIMIT 1")
+    listed = {row["run_id"]: row for row in asked_json(tmp_path, "runs", "list")}
+    assert (listed["k"]["status"], listed["k"]["told"]) == ("failed", "killed before it ended")
+    assert [row["run_id"] for row in asked_json(tmp_path, "runs", "list", "--failed")] == ["k"]
+    shown = asked_json(tmp_path, "runs", "show", "k")
+    assert (shown["status"], shown["error"]) == ("failed", "killed before it ended")
+    assert listed[killed.run_id]["status"] == "done"
 
 
 def test_the_newest_runs_come_first_and_can_be_chosen(trained_root):

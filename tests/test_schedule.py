@@ -217,6 +217,14 @@ def test_each_scheduler_is_told_to_look(machine):
     ]
 
 
+def test_a_sample_market_is_not_scheduled_for_its_nights_would_fail(machine, walked):
+    *_, asked, _ = machine
+    refused = run(walked, "schedule", "install", "--kind", "cron")
+    assert (refused.exit_code, asked()) == (2, [])
+    assert f"{walked} holds the sample market: a night finds no real prices to add to it" in sentence(refused)
+    assert run(walked, "schedule", "install", "--kind", "cron", "--dry-run").exit_code == 0
+
+
 def test_a_dry_run_changes_nothing_and_asks_nobody(machine):
     root, home, asked, _ = machine
     for kind in ("systemd", "launchd", "cron"):

@@ -120,6 +120,34 @@ def test_without_room_for_a_copy_nothing_is_upgraded_unless_none_is_wanted(tmp_p
     assert version_of(path) == len(STEPS) and kept_backups(path) == []
 
 
+def test_a_copy_that_does_not_read_back_stops_the_upgrade_and_says_what_may_be_damaged(tmp_path, monkeypatch):
+    path = store_of(tmp_path, 5)
+
+    def copied_badly(source, target):
+        target.write_bytes(source.read_bytes()[:4096] + bytes(4096))
+
+    monkeypatch.setattr(backups.shutil, "copyfile", copied_badly)
+    result = run(tmp_path, "upgrade")
+    assert (result.exit_code, version_of(path), kept_backups(path)) == (StoreIncompatible.exit_code, 5, [])
+    assert f"the copy of {path} that was just made cannot be read" in sentence(result)
+    assert "the store or its disk is damaged: `kstock-batch upgrade --restore FILE` brings" in sentence(result)
+
+
+@pytest.mark.parametrize("command", ["upgrade", "restore"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(command, tmp_path, monkeypatch):
+    path = store_of(tmp_path, 5)
+    kept = backups.back_up(path, 5)
+
+    def refused(source, target):
+        raise PermissionError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr(backups.shutil, "copyfile", refused)
+    result = run(tmp_path, "upgrade", *(["--restore", kept] if command == "restore" else []))
+    assert (result.exit_code, version_of(path)) == (StoreIncompatible.exit_code, 5)
+    assert "cannot be written: [Errno 13] Permission denied" in sentence(result)
+    assert "make its folder writable for this user" in sentence(result)
+
+
 def test_the_newest_two_copies_are_kept(tmp_path):
     path = store_of(tmp_path, 7)
     made = [backups.back_up(path, 7) for _ in range(4)]

@@ -10,6 +10,7 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.group import Group
 from kstock_batch.cli.options import as_json, utc_now
+from kstock_batch.errors import ConfigError, DataNotReady, StoreIncompatible, WarehouseLocked
 from kstock_batch.settings import Settings
 
 KIND = click.option(
@@ -44,6 +45,7 @@ def install(settings: Settings, kind: str | None, dry_run: bool, as_json: bool) 
 
     kind, about = scheduler_for(settings, kind)
     if not dry_run:
+        _require_real(settings)
         installing.install(kind, JOBS, **about)
     planned = installing.plan(kind, JOBS, **about)
     if as_json:
@@ -120,6 +122,23 @@ def scheduler_for(settings: Settings, kind: str | None) -> tuple[str, dict[str, 
     what = Installation(program, settings.root.resolve())
     today = (utc_now() + timedelta(hours=9)).date()
     return kind or usual_kind(), {"what": what, "home": Path.home(), "today": today}
+
+
+def _require_real(settings: Settings) -> None:
+    """Raise if the store is known to hold the sample market: every night there would fail."""
+    from kstock_batch.ingest.pipeline import is_invented
+    from kstock_batch.store.warehouse import Warehouse
+
+    try:
+        with Warehouse.read(settings) as warehouse:
+            invented = is_invented(warehouse.con)
+    except (DataNotReady, StoreIncompatible, WarehouseLocked):
+        return  # timers may come before data; what is wrong with a store, its night says
+    if invented:
+        raise ConfigError(
+            f"{settings.root.resolve()} holds the sample market: a night finds no real prices to add to it",
+            fix="schedule a folder of its own: `kstock-batch --root DIR schedule install`",
+        )
 
 
 def _told() -> str:

@@ -151,6 +151,16 @@ def require_one_kind(con: duckdb.DuckDBPyConnection, run: Run) -> None:
         )
 
 
+def is_invented(con: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether the store holds a sample market's prices."""
+    found = con.execute(
+        "SELECT count(*) FROM run AS r JOIN run_stage AS s ON s.run_id = r.run_id"
+        " WHERE r.command = $inventing AND s.stage LIKE 'ingest raw%'",
+        {"inventing": INVENTING},
+    ).fetchall()
+    return bool(found[0][0])
+
+
 def _refuse_if_too_many(bad: pl.DataFrame, arrival: Arrival, settings: Settings) -> None:
     n_read = arrival.rows.height
     if bad.height <= settings.max_rejected_share * n_read:

@@ -14,6 +14,7 @@ import duckdb
 from kstock_batch.errors import DiskFull, StoreIncompatible
 from kstock_batch.files import fsync, link_or_copy, log_of, written_beside
 from kstock_batch.quoting import quoted_name
+from kstock_batch.store.faults import folder_faults_are_named
 from kstock_batch.store.lock import release_lock, take_lock
 from kstock_batch.store.migrations import newest_version, stored_version
 
@@ -43,6 +44,7 @@ def back_up(store: Path, version: int) -> Path:
     Raises
     ------
     DiskFull : the disk has no room for a copy; nothing was changed
+    StoreIncompatible : the copy cannot be written, or does not read back
     """
     needed, free = room_for_backup(store)
     if needed > free:
@@ -51,11 +53,13 @@ def back_up(store: Path, version: int) -> Path:
             fix="free some room, or run `kstock-batch upgrade --no-backup`, after which there is no way back",
         )
     target = backups_folder(store) / f"store-v{version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z.duckdb"
-    with written_beside(target) as temp:
-        shutil.copyfile(store, temp)
-        _require_store(temp, named=target)
-    for old in kept_backups(store)[KEPT:]:
-        old.unlink()
+    fix = "the store or its disk is damaged: `kstock-batch upgrade --restore FILE` brings an older copy back"
+    with folder_faults_are_named(target):
+        with written_beside(target) as temp:
+            shutil.copyfile(store, temp)
+            _require_store(temp, named=f"the copy of {store} that was just made", fix=fix)
+        for old in kept_backups(store)[KEPT:]:
+            old.unlink()
     return target
 
 
@@ -67,18 +71,19 @@ def restore(store: Path, backup: Path) -> Path | None:
     """
     if not backup.is_file():
         raise StoreIncompatible(f"there is no file {backup}", fix=f"name one of {backups_folder(store)}")
-    _require_store(backup, named=backup)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(store.with_suffix(".lock"))
-    try:
-        replaced = _keep_aside(store)
-        with written_beside(store) as temp:
-            shutil.copyfile(backup, temp)
-        log_of(store).unlink(missing_ok=True)
-        fsync(store.parent)
-        return replaced
-    finally:
-        release_lock(lock, is_writer=True)
+    _require_store(backup, named=str(backup), fix="name another backup")
+    with folder_faults_are_named(store):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(store.with_suffix(".lock"))
+        try:
+            replaced = _keep_aside(store)
+            with written_beside(store) as temp:
+                shutil.copyfile(backup, temp)
+            log_of(store).unlink(missing_ok=True)
+            fsync(store.parent)
+            return replaced
+        finally:
+            release_lock(lock, is_writer=True)
 
 
 def _keep_aside(store: Path) -> Path | None:
@@ -93,19 +98,19 @@ def _keep_aside(store: Path) -> Path | None:
     return aside
 
 
-def _require_store(path: Path, *, named: Path) -> None:
-    """Raise unless the file is a whole store that this program can bring forward."""
+def _require_store(path: Path, *, named: str, fix: str) -> None:
+    """Raise, with ``fix``, unless the file is a whole store that this program can bring forward."""
     try:
         with duckdb.connect(str(path), read_only=True) as con:
-            version = stored_version(con, named)
+            version = stored_version(con, path)
             for (table,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
                 # A count is answered from the catalogue alone; only a hash reads each block, whose checksum is tested.
                 con.execute(f"SELECT max(hash(t)) FROM {quoted_name(table)} AS t").fetchall()
     except duckdb.Error as error:
         told = str(error).splitlines()[0]
-        raise StoreIncompatible(f"{named} cannot be read: {told}", fix="name another backup") from error
+        raise StoreIncompatible(f"{named} cannot be read: {told}", fix=fix) from error
     if not 0 < version <= newest_version():
         raise StoreIncompatible(
             f"{named} has schema version {version}, this program knows 1 to {newest_version()}",
-            fix="name another backup, or use the program that made it",
+            fix=f"{fix}, or use the program that made it",
         )

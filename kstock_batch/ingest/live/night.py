@@ -128,6 +128,7 @@ def run_night(
     timetable = prepare(run, settings)
     day = as_of or timetable.newest_final_session(run.started_at)
     run.as_of = day
+    timetable.require_reached(day)
     if day not in timetable.sessions:
         return Night(day, is_closed=True)
     timetable.require_final(day, run.started_at)

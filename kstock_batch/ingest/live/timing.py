@@ -38,6 +38,15 @@ class Timetable:
         today = seoul_date(now)
         return self.final_sessions(DATASETS["price"], today - timedelta(days=31), today, now)[-1]
 
+    def require_reached(self, day: date) -> None:
+        """Raise if the calendar does not say whether ``day`` is a session."""
+        first, last = self.sessions.days[0], self.sessions.days[-1]
+        if not first <= day <= last:
+            raise DataNotReady(
+                f"nobody knows whether {day} is a session: the calendar reaches from {first} to {last}",
+                fix="name a session within it with --as-of",
+            )
+
     def require_final(self, session: date, now: datetime) -> None:
         """Raise if not even the prices of ``session`` are final."""
         if (at := self.final_at(DATASETS["price"], session)) > now:
