@@ -3,17 +3,19 @@
 Prose is written by hand around the marks; what stands between them is made here, and a test compares both.
 """
 
+import ast
 import io
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+import kstock_batch
 from kstock_batch.console import table
 from kstock_batch.learners.inputs import MARKET_WIDE, RANKS, VALUES
 from kstock_batch.learners.window_summaries import READ, SECTOR_MEANS
@@ -216,7 +218,52 @@ def _cell(words: str) -> str:
     return " ".join(words.split()).replace("|", "\\|")
 
 
-MADE: dict[str, Callable[[], str]] = {"features": feature_table, "data-model": data_model}
+def floors() -> dict[str, int]:
+    """Return each room's floor, by the table of the page about the architecture."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (-?\d) \| (`[^|]*`) \|", page, re.MULTILINE)
+    return {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+
+
+def house() -> str:
+    """Return the diagram of who imports whom, without what follows from other imports."""
+    floor, known = floors(), _imports()
+    rooms = [room for room, number in floor.items() if number > 0]
+    lines = ["```mermaid", "flowchart TD"]
+    for room in rooms:
+        others = known.get(room, set()) & set(rooms)
+        lines += [
+            f"  {room.strip('_')} {'-.->' if room == 'bot' else '-->'} {other}"
+            for other in sorted(others)
+            if not any(other in _reached(known, between) for between in others - {other})
+        ]
+    return "\n".join([*lines, "```"])
+
+
+def _imports() -> dict[str, set[str]]:
+    package = Path(kstock_batch.__file__).parent
+    found: dict[str, set[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            parts = [name.split(".") for name in names]
+            found.setdefault(room, set()).update(part[1] for part in parts if part[0] == "kstock_batch" and part[1:])
+    return {room: others - {room} for room, others in found.items()}
+
+
+def _reached(known: Mapping[str, set[str]], room: str) -> set[str]:
+    """Return every room that ``room`` leans on, over however many others."""
+    others = known.get(room, set())
+    return others.union(*(_reached(known, other) for other in others))
+
+
+MADE: dict[str, Callable[[], str]] = {"features": feature_table, "data-model": data_model, "architecture": house}
 
 
 def page_with(name: str, made: str) -> str:

@@ -5,7 +5,7 @@ rich is imported by what draws with it: a night prints two lines.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,14 +23,18 @@ _is_quiet = False
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def table(title: str, rows: Sequence[Row], *, decimals: int = 4) -> None:
-    """Print rows as a table on stdout; the first row names the columns."""
+def table(title: str, rows: Sequence[Row], *, decimals: int = 4, by_row: bool = False) -> None:
+    """Print rows as a table on stdout; the first row names the columns.
+
+    The largest number of a column decides how many decimals it shows; ``by_row``: of a row, each with a unit of its own.
+    """
     if not rows:
         click.echo(f"{title}: no rows")
         return
     from rich.console import Console
 
-    columns = {name.translate(_CONTROL): _cells([row[name] for row in rows], decimals) for name in rows[0]}
+    shown = [_decimals(row.values(), decimals) for row in rows] if by_row else None
+    columns = {name.translate(_CONTROL): _cells([row[name] for row in rows], decimals, shown) for name in rows[0]}
     console = Console(markup=False, emoji=False)
     # A pipe has no width: give the rows theirs, so that `grep` and `less -S` see whole lines.
     if not console.is_terminal:
@@ -168,11 +172,16 @@ def progress(what: str, total: int) -> Iterator[Any]:
         yield advance
 
 
-def _cells(values: Sequence[object], decimals: int) -> list[str]:
-    """Return one column's texts; its largest number decides how many decimals all of them show."""
+def _cells(values: Sequence[object], decimals: int, by_row: Sequence[int] | None) -> list[str]:
+    """Return one column's texts."""
+    shown = by_row or [_decimals(values, decimals)] * len(values)
+    return [_cell(value, number) for value, number in zip(values, shown, strict=True)]
+
+
+def _decimals(values: Iterable[object], most: int) -> int:
+    """Return how many decimals all of ``values`` show: few where one of them is large."""
     largest = max((abs(value) for value in values if isinstance(value, float)), default=0.0)
-    shown = decimals if largest < 10 else min(decimals, 2) if largest < 1000 else 0
-    return [_cell(value, shown) for value in values]
+    return most if largest < 10 else min(most, 2) if largest < 1000 else 0
 
 
 def _cell(value: object, decimals: int) -> str:

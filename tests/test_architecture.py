@@ -11,26 +11,12 @@ import kstock_batch
 PACKAGE = Path(kstock_batch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+# The page's table is the rule: | floor | `room` `room` | responsibility |
+HOUSE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 FLOOR = {
-    **dict.fromkeys(("errors", "quoting", "redaction", "wording"), -1),
-    **dict.fromkeys(("settings", "logs", "files", "console"), 0),
-    "market": 1,
-    "bot": 1,
-    "store": 2,
-    "ingest": 3,
-    "features": 3,
-    "learners": 4,
-    "champion_pointer": 3,
-    "registry": 4,
-    "judging": 4,
-    "champion": 5,
-    "executors": 5,
-    "training": 6,
-    "serving": 6,
-    "operating": 7,
-    "backtest": 7,
-    "cli": 8,
-    "__main__": 9,
+    room: int(floor)
+    for floor, rooms in re.findall(r"^\| (-?\d) \| (`[^|]*`) \|", HOUSE, re.MULTILINE)
+    for room in re.findall(r"`(\w+)`", rooms)
 }
 LEARNING_LIBRARIES = {"torch", "lightgbm", "xgboost"}
 PICKLING = {"pickle", "joblib", "cloudpickle", "shelve"}
@@ -92,6 +78,10 @@ def test_a_module_imports_only_from_floors_below(path):
             continue
         other = parts[1]
         assert other == own or FLOOR[other] < FLOOR[own], f"{path.name}:{line}: {own} may not import {other}"
+
+
+def test_every_room_has_its_floor_and_every_floor_its_rooms():
+    assert {room(path) for path in MODULES} - {"__init__"} == FLOOR.keys()
 
 
 @pytest.mark.parametrize("path", BOTS, ids=name_of)

@@ -105,8 +105,8 @@ class BacktestFacts:
         ]
 
     def _intervals(self, variant: str, scope: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
-        found = [(metric, self.value(variant, scope, metric)) for metric in metrics]
-        return [{"": metric, **{name: row[name] for name in ("value", "low", "high")}} for metric, row in found]
+        found = {metric: self.value(variant, scope, metric) for metric in metrics}
+        return [{"": end, **{metric: row[end] for metric, row in found.items()}} for end in ("low", "value", "high")]
 
 
 def facts_of(con: duckdb.DuckDBPyConnection, backtest_id: str | None) -> BacktestFacts:

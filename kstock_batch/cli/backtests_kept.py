@@ -144,7 +144,7 @@ def show_comparison(settings: Settings, names: list[str], as_json: bool) -> None
     if as_json:
         console.document(rows)
         return
-    console.table("by how much the first is better, with 90 % intervals", rows, decimals=5)
+    console.table("by how much the first is better, with 90 % intervals", rows, decimals=5, by_row=True)
     clear = [row for row in rows if row["low"] is not None and (row["low"] > 0 or row["high"] < 0)]
     console.result(f"{len(clear)} of {len(rows)} differences are clear of zero")
 
