@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from call_tree import LEAVES
 from factories import done
 from kstock_batch.errors import KStockError
+from kstock_batch.market.contract import FEATURE_NAMES
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -83,6 +85,21 @@ def test_every_error_class_has_its_place_in_the_page_of_errors_with_its_exit_cod
 
 def is_ours(error):
     return error.__module__ == "kstock_batch.errors"  # tests make some of their own
+
+
+def test_the_glossary_lists_the_markets_words_in_order_and_names_only_what_the_databases_know():
+    page = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    tables = tomllib.loads((REPOSITORY / "kstock_batch" / "store" / "comments.toml").read_text(encoding="utf-8"))
+    known = set(tables) | set(FEATURE_NAMES) | {column for columns in tables.values() for column in columns}
+    terms = []
+    for line in re.findall(r"^\| (?!term )(.*) \|$", page, re.MULTILINE):
+        term, *_, where = line.split(" | ")
+        assert set(re.findall(r"`(\w+)`", where)) <= known and "`" in where, line
+        terms.append(term)
+    assert len(terms) == len(set(terms)) >= 50
+    market = terms[: terms.index("won") + 1]
+    assert market == sorted(market, key=str.lower)
+    assert {"KOSPI", "KOSDAQ", "KONEX"} <= set(market)
 
 
 def test_the_python_of_the_bots_guide_reads_predictions(walked, monkeypatch, capsys, tmp_path):

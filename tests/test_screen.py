@@ -61,6 +61,13 @@ def test_a_table_that_fits_has_a_line_a_row(terminal, capsys, width):
     assert any({"000660", "SK하이닉스", "0.2500", "2,731"} <= set(line.split()) for line in told)
 
 
+def test_rows_with_units_of_their_own_show_decimals_of_their_own(capsys):
+    rows = [{"metric": "log_loss", "value": -0.00010}, {"metric": "top_excess_bp", "value": -10.76}]
+    for by_row, told in ((False, ["-0.00", "-10.76"]), (True, ["-0.00010", "-10.76"])):
+        console.table("differences", rows, decimals=5, by_row=by_row)
+        assert [line.split()[1] for line in printed(capsys) if line.strip().startswith(("log_", "top_"))] == told
+
+
 def test_two_columns_stay_a_table_however_narrow(terminal, capsys):
     terminal(20)
     console.table("facts", [{"fact": "as_of", "value": "a sentence of more than twenty-four letters"}])
