@@ -26,7 +26,7 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 def table(title: str, rows: Sequence[Row], *, decimals: int = 4, by_row: bool = False) -> None:
     """Print rows as a table on stdout; the first row names the columns.
 
-    The largest number of a column decides how many decimals it shows; ``by_row``: of a row, each with a unit of its own.
+    The largest number of a column decides how many decimals it shows; ``by_row``: of a row, each in its own unit.
     """
     if not rows:
         click.echo(f"{title}: no rows")
