@@ -1,3 +1,3 @@
 """Nightly, point-in-time probabilities that a KRX stock rises 3 % within five sessions."""
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
