@@ -17,6 +17,7 @@ from kstock_batch.registry import ModelVersion, Registry
 from kstock_batch.serving.night.agenda import Agenda, agenda_asked, agenda_tonight, days_off
 from kstock_batch.serving.night.night_told import beside, warnings, what_was_done
 from kstock_batch.serving.night.score import Scored, score_session
+from kstock_batch.serving.night.session_windows import WindowsAhead
 from kstock_batch.serving.publication.news import is_published
 from kstock_batch.serving.publication.publish import Publication, publish
 from kstock_batch.serving.targets.delivery import Deliveries, deliver
@@ -103,10 +104,18 @@ def score_nights(
     else:
         agenda = agenda_tonight(warehouse.con, settings, version, run.started_at)
     run.as_of = agenda.as_of
-    score = partial(score_session, warehouse, settings, run, champion=champion, accept_degraded=accept_degraded)
+    due = [day for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
+    windows = WindowsAhead(warehouse.con, [*agenda.missed, *due])
+    score = partial(
+        score_session,
+        *(warehouse, settings, run),
+        champion=champion,
+        read_windows=windows.read,
+        accept_degraded=accept_degraded,
+    )
     scored, left_out = _caught_up(agenda, score)
     try:
-        scored += [score(day) for day in agenda.asked if force or not _is_scored(warehouse, version, day)]
+        scored += [score(day) for day in due]
     except (AuditFailed, DataNotReady, PublicationGated):
         _judged(warehouse, settings, run, agenda.as_of, version)  # what matured owes nothing to tonight
         raise

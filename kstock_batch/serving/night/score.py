@@ -1,6 +1,6 @@
 """The nightly score: an audited session → windows → champion → blend → gates → one partition of ``prediction``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -44,6 +44,7 @@ def score_session(
     run: Run,
     as_of: date,
     champion: Champion,
+    read_windows: Callable[[date], SessionWindows],
     *,
     accept_degraded: bool = False,
 ) -> Scored:
@@ -57,7 +58,7 @@ def score_session(
     require_clean(wrong(audits))
     with run.stage(f"score {as_of}") as stage:
         gates = data_gates(con, as_of, settings, audits)
-        windows = _windows(con, as_of, gates)
+        windows = _windows(read_windows, as_of, gates)
         rows = predicted(champion, windows, as_of)
         gates += [coverage(con, as_of, rows["ticker"].to_list()), distribution(con, as_of, rows)]
         degraded_why = require_passed(gates, as_of, accept_degraded=accept_degraded)
@@ -87,10 +88,10 @@ def _audit(warehouse: Warehouse, run: Run, as_of: date) -> list[AuditResult]:
     return audits
 
 
-def _windows(con: duckdb.DuckDBPyConnection, as_of: date, gates: list[Gate]) -> SessionWindows:
+def _windows(read: Callable[[date], SessionWindows], as_of: date, gates: list[Gate]) -> SessionWindows:
     """Return the session's windows; where there are none, what is missing may tell why."""
     try:
-        return SessionWindows.read(con, as_of)
+        return read(as_of)
     except DataNotReady as error:
         if why := what_fails(gates):
             raise DataNotReady(f"{error.what}; it fails {why}", fix=error.fix) from error
