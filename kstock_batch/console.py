@@ -18,6 +18,7 @@ Advance = Callable[..., None]  # of a progress bar: (label, steps=, total=)
 
 LONGEST_UNWRAPPED = 24
 NARROWEST_WRAPPED = 16  # a text in a narrower column is a stack of syllables
+BESIDE_LABEL = 44  # places of a progress bar's line: the bar, how many of how many, both times
 _is_quiet = False
 # Terminals obey these characters. Line breaks and tabs stay.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -154,10 +155,11 @@ def progress(what: str, total: int) -> Iterator[Any]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -167,7 +169,9 @@ def progress(what: str, total: int) -> Iterator[Any]:
         task = bar.add_task(what, total=total)
 
         def advance(label: str | None = None, steps: int = 1, total: int | None = None) -> None:
-            bar.update(task, advance=steps, total=total, description=what if label is None else f"{what}: {label}")
+            told = Text(what if label is None else f"{what}: {label}".translate(_CONTROL))
+            told.truncate(max(console.width - BESIDE_LABEL, len(what)), overflow="ellipsis")  # the times stay whole
+            bar.update(task, advance=steps, total=total, description=told.plain)
 
         yield advance
 

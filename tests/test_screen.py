@@ -102,3 +102,21 @@ def test_a_language_nobody_speaks_is_refused(tmp_path, monkeypatch):
 def test_auto_is_the_language_of_the_locale_where_we_speak_it(monkeypatch, locale_name, language):
     monkeypatch.setattr("locale.getlocale", lambda: (locale_name, "UTF-8"))
     assert chosen_language(Settings()) == language
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_a_progress_bar_shows_its_times_whole_whatever_it_works_at_and_vanishes(terminal, capsys, width):
+    terminal(width)
+    with console.progress("ingest", total=1200) as advance:
+        advance("market_investor_net.parquet → raw_market_flow [red]시장 수급[/red]" * 2, steps=600)
+    told = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", capsys.readouterr().err)
+    (drawn, *_) = [line for line in told.splitlines() if "ingest: mark" in line]
+    assert re.search(r"━╸? +600/1200 0:00:0\d -:--:--$", drawn.rstrip())
+    assert "[red]" in drawn or width < 160
+    assert told.splitlines()[-1] == ""
+
+
+def test_there_is_no_progress_bar_in_a_pipe(capsys):
+    with console.progress("ingest", total=12) as advance:
+        advance("prices.parquet", steps=9)
+    assert capsys.readouterr().err == ""
