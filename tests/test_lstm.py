@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 
 from kstock_batch.errors import ModelRefused, NotEnoughHistory
 from kstock_batch.features.windows import gather
-from kstock_batch.learners.lstm import CHUNK, LstmMember
+from kstock_batch.learners.lstm import CHUNK, LstmMember, _n_threads
 from kstock_batch.learners.lstm_network import StockLSTM
 from kstock_batch.learners.lstm_sample import Sample, split_by_session
 from kstock_batch.learners.lstm_scaler import Scaler
@@ -99,6 +100,24 @@ def test_windows_scored_in_batches_equal_windows_scored_one_by_one(planted, memb
     one_by_one = [member.predict(inputs, ends[i : i + 1])[0] for i in (*range(5), *range(CHUNK - 3, CHUNK + 5))]
     together = member.predict(inputs, ends)
     np.testing.assert_allclose(together[[*range(5), *range(CHUNK - 3, CHUNK + 5)]], one_by_one, atol=1e-6)
+
+
+def test_threads_change_no_bit_of_a_margin(planted, member, monkeypatch):
+    inputs, ends = planted.examples.inputs, np.tile(planted.later_ends, 5)
+    assert len(ends) > 4 * CHUNK
+    alone, several = [], []
+    for threads, found in (("1", alone), ("4", several)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(member.margin(inputs, ends))
+    assert (alone[0] == several[0]).all()
+
+
+def test_a_worker_scores_in_as_many_threads_as_it_is_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert _n_threads() == 3
+    for unset in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", unset)
+        assert _n_threads() == os.cpu_count()
 
 
 def test_a_prediction_depends_on_the_last_twenty_bars_alone(planted, member):

@@ -1,7 +1,9 @@
 """The LSTM member: trained in torch, scored in numpy, because importing torch takes longer than scoring the market."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -123,9 +125,14 @@ class LstmMember:
                 fix="score with the features this model was trained on, or retrain",
             )
         logits = np.empty(len(ends), dtype=np.float64)
-        for start in range(0, len(ends), CHUNK):
+
+        def score(start: int) -> None:
             windows = gather(inputs.sequence, ends[start : start + CHUNK])
             logits[start : start + CHUNK] = forward(self.weights, self.scaler.apply(windows))
+
+        # Which thread computes a chunk changes none of its bits; numpy lets go of the interpreter in what takes long.
+        with ThreadPoolExecutor(_n_threads()) as pool:
+            list(pool.map(score, range(0, len(ends), CHUNK)))
         return logits
 
     def predict(self, inputs: Inputs, ends: RowNumbers) -> Probabilities:
@@ -163,6 +170,12 @@ class LstmMember:
             "n_constant_columns": int((self.scaler.std == 0).sum()),
             **self.facts,
         }
+
+
+def _n_threads() -> int:
+    """Return how many threads score: as many as OpenMP gives the trees, which an executor's workers are told."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() and int(told) else os.cpu_count() or 1
 
 
 def forward(weights: Weights, windows: FloatRows) -> FloatRows:
