@@ -2,14 +2,10 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-import kstock_batch
-
-PACKAGE = Path(kstock_batch.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from modules import MODULES, PACKAGE, every_module, name_of, room
 
 # The page's table is the rule: | floor | `room` `room` | responsibility |
 HOUSE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -27,10 +23,6 @@ OPEN_TO_THE_BOT = ("errors", "quoting", "wording")
 BOTS = sorted((PACKAGE / "bot").glob("*.py")) + [PACKAGE / f"{name}.py" for name in OPEN_TO_THE_BOT]
 # What the bot opens once it is asked for a model, and not before: test_lstm_predictor.py shows what that needs.
 LAZY_DOORS = {"numpy", "kstock_batch.learners.lstm_probability", "kstock_batch.market.contract"}
-
-
-def room(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path):
@@ -61,11 +53,7 @@ def names_from(path, module):
     return found
 
 
-def name_of(path):
-    return str(path.relative_to(PACKAGE))
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@every_module
 def test_a_module_imports_only_from_floors_below(path):
     own = room(path)
     if own == "__init__":
@@ -96,19 +84,19 @@ def test_the_bots_door_needs_only_the_standard_library_and_duckdb(path):
         assert allowed or ours or lazy, f"{path.name}:{line}: the bot's environment has no {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@every_module
 def test_learning_libraries_are_imported_only_by_learners(path):
     roots = {name.split(".")[0] for _, name in imported(path)}
     assert room(path) == "learners" or not roots & LEARNING_LIBRARIES
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@every_module
 def test_a_module_is_one_noun_of_readable_length(path):
     assert path.stem not in {"utils", "helpers", "common", "misc"}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@every_module
 def test_nothing_is_pickled_and_nobody_prints_but_the_console(path):
     text = path.read_text(encoding="utf-8")
     pickling = {name for _, name in imported(path) if name.split(".")[0] in PICKLING}
@@ -126,7 +114,7 @@ def test_torch_reads_weights_only():
         assert "weights_only=True" in [ast.unparse(keyword) for keyword in call.keywords], f"line {call.lineno}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@every_module
 def test_only_labels_look_forward(path):
     text = path.read_text(encoding="utf-8")
     assert path.name == "labels.py" or not re.search(r"shift\(-|\.lead\(|FOLLOWING", text)

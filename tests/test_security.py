@@ -12,20 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import kstock_batch
 from kstock_batch.operating.schedulers import Launchd, Systemd
 from kstock_batch.operating.timetable import JOBS
+from modules import MODULES, PACKAGE, every_module, name_of
 
-PACKAGE = Path(kstock_batch.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
 SECURITY = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
-
-
-every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
 
 
 @cache
