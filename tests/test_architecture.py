@@ -30,6 +30,8 @@ def imported(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "kstock_batch":  # a room itself
+            yield from ((node.lineno, f"kstock_batch.{name.name}") for name in node.names if name.name != "__version__")
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.lineno, node.module
 
