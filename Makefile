@@ -10,7 +10,7 @@ BOTS_LSTM := kstock_batch/files.py kstock_batch/market/contract.py kstock_batch/
 	$(addprefix kstock_batch/learners/, lstm_checkpoint.py lstm_network.py lstm_probability.py lstm_recipe.py \
 	lstm_sample.py lstm_scaler.py lstm_training.py lstm_weights.py torch_runtime.py)
 
-.PHONY: score test orchestrators lint types format bench clean
+.PHONY: score test orchestrators lint types format docs bench clean
 
 score: $(VENV)/.installed
 	$(K) demo
@@ -38,6 +38,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation as a site, in build/docs/site
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/site/build.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("kstock-batch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +63,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from factories import (
+    FIRST_STEPS,
     LAST,
     TINY,
-    WALKED,
+    FirstNight,
     asked_json,
     copy_root,
     disk_of,
@@ -96,13 +97,25 @@ def judged(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root on which the demo was walked from nothing to a publication; tests ask it and change nothing."""
-    root = tmp_path_factory.mktemp("walk")
+def _learnt(tmp_path_factory: pytest.TempPathFactory) -> FirstNight:
+    root = tmp_path_factory.mktemp("learnt")
     (root / "kstock.toml").write_text(TINY, encoding="utf-8")
-    done(root, "demo", *WALKED)
+    return FirstNight(root, {step: done(root, *step).output for step in FIRST_STEPS[:2]})
+
+
+@pytest.fixture(scope="session")
+def first_night(_learnt: FirstNight, tmp_path_factory: pytest.TempPathFactory) -> FirstNight:
+    """The first steps of the tutorial; what goes on from them copies the root."""
+    root, night = copy_root(_learnt.root, tmp_path_factory.mktemp("first") / "root"), FIRST_STEPS[2]
+    told = {step: text.replace(str(_learnt.root), str(root)) for step, text in _learnt.told.items()}
+    return FirstNight(root, {**told, night: done(root, *night).output})
+
+
+@pytest.fixture(scope="session")
+def walked(_learnt: FirstNight, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root on which the demo was walked from nothing to a publication; tests ask it and change nothing."""
+    root = copy_root(_learnt.root, tmp_path_factory.mktemp("walk") / "root")
     done(root, "features")
-    done(root, "retrain")
     done(root, "score")
     return root
 

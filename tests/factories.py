@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,13 @@ MADE_TABLES = ("feature_daily", "label_daily", "prediction", "feature_due")
 PROVENANCE = "run_id|ingested_at|retracted_at|scored_at|model_version"
 
 # The hidden signal is nearly linear: 60 stocks over 60 judged sessions cannot prove trees better than the linear floor.
-WALKED = ("--tickers", 120, "--sessions", 280, "--signal", 4)
+WALKED = ("--tickers", "120", "--sessions", "280", "--signal", "4")
+# How docs/tutorial.md begins. Its model learns no later than two weeks before the sample market's end.
+FIRST_STEPS = (
+    ("demo", *WALKED),
+    ("retrain", "--as-of", "2026-10-15"),
+    ("score", "--as-of", "2026-10-22"),
+)
 TINY = (
     "train_sessions = 150\nvalidation_share = 0.4\nn_folds = 2\ntree_rounds = 20\ntree_stride = 1\nlstm_epochs = 1\n"
     "sequence_stride = 20\n"
@@ -167,6 +174,14 @@ def done(root: Path, *args: object) -> Result:
     result = run(root, *args)
     assert result.exit_code == 0, result.stderr
     return result
+
+
+@dataclass(frozen=True)
+class FirstNight:
+    """A root after ``FIRST_STEPS``, and what each of them printed."""
+
+    root: Path
+    told: dict[tuple[str, ...], str]
 
 
 def asked_json(root: Path, *args: object) -> Any:

@@ -3,18 +3,23 @@
 import re
 import shlex
 import tomllib
+from itertools import groupby
 from pathlib import Path
 
 import click
 import pytest
 
-from call_tree import LEAVES
+from call_tree import LEAVES, parsed
 from factories import done
 from kstock_batch.errors import KStockError
 from kstock_batch.market.contract import FEATURE_NAMES
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+# Names in capitals stand for a reader's own
+STAND_IN = {"DATE": "2026-10-30", "N": "8", "DAYS": "2", "ID": "1"}
 
 
 def shown_commands():
@@ -29,6 +34,59 @@ def test_every_command_has_a_help_text_an_example_or_no_options_and_a_line_in_th
     command = LEAVES[path]
     assert command.help
     assert f"`kstock-batch {' '.join(path)}" in README
+
+
+def named_commands(text):
+    """Yield what each `kstock-batch …` of a page hands to the program: of code blocks and of code in the text."""
+    blocks = re.findall(r"^[ ]*```(?:bash|console)?\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        for command in re.findall(r'^[ ]*(kstock-batch (?:"[^"]*"|[^"\n])*)', block, re.MULTILINE):
+            yield from each_of(shlex.split(command, comments=True))
+    prose = re.sub(r"^[ ]*```.*?```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for command in re.findall(r"`(kstock-batch [^`]+)`", prose):
+        yield from each_of(shlex.split(command))
+
+
+def each_of(words):
+    """Yield the arguments of each command of a line that joins them by &&."""
+    for is_and, command in groupby(words, key=lambda word: word == "&&"):
+        if not is_and:
+            yield list(command)[1:]
+
+
+# A changelog names what was
+PAGES = [page for page in REPOSITORY.glob("*.md") if page.name != "CHANGELOG.md"] + [
+    *(REPOSITORY / "docs").glob("*.md")
+]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: page.name)
+def test_every_command_that_a_page_names_is_one_with_those_options(page):
+    for words in named_commands(page.read_text(encoding="utf-8")):
+        if "…" in " ".join(words):
+            continue
+        try:
+            parsed([STAND_IN.get(word, word) for word in words])
+        except click.MissingParameter:
+            pass  # in prose the command alone is named, or its option
+        except click.BadOptionUsage as wrong:
+            assert wrong.format_message().endswith("requires an argument."), f"{page.name}: {wrong.format_message()}"
+        except click.exceptions.Exit as shown:
+            assert shown.exit_code == 0, words  # --help, --version
+        except click.UsageError as wrong:
+            raise AssertionError(f"{page.name}: kstock-batch {' '.join(words)}: {wrong.format_message()}") from wrong
+
+
+def test_the_operators_guide_says_what_to_do_for_every_alert():
+    source = (REPOSITORY / "kstock_batch" / "serving" / "alerts.py").read_text(encoding="utf-8")
+    names = set(re.findall(r'Alert\("(\w+)"', source)) | {"score_failed", "retrain_failed", "ingest_failed"}
+    assert len(names) >= 12
+    for page, heading in (("operating", "| alert | do |"), ("outcomes", "| alert | severity | stands when |")):
+        text = (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        table = text[text.index(heading) :].split("\n\n")[0]
+        told = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w…]+)`", row.split("|")[1])}
+        wanted = names if page == "operating" else {*names, "…_failed"} - {"retrain_failed", "ingest_failed"}
+        assert told == wanted, page
 
 
 def test_every_option_has_a_help_text():

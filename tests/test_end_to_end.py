@@ -62,7 +62,7 @@ def test_sql_prints_no_more_rows_than_asked_for_and_says_so(walked):
 
 def test_status_names_the_champion_the_publication_and_the_last_runs(walked):
     facts = asked_json(walked, "status")
-    assert [run["command"] for run in facts["runs"]][-4:] == ["score", "retrain", "features", "demo"]
+    assert [run["command"] for run in facts["runs"]][-4:] == ["score", "features", "retrain", "demo"]
     assert {run["status"] for run in facts["runs"]} == {"done"}
     assert facts["model_version"] in facts["champion"]
     assert facts["writer"] == "none"
