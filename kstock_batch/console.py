@@ -1,5 +1,7 @@
 """What a person sees: results on stdout, everything else on stderr. The only module that prints.
 
+Everybody else writes English sentences; where the language is Korean they are said in Korean here, at the border.
+
 What is printed may come from anywhere: no text of it is taken for markup, moves a terminal's cursor, or is a secret.
 rich is imported by what draws with it: a night prints two lines.
 """
@@ -20,18 +22,23 @@ LONGEST_UNWRAPPED = 24
 NARROWEST_WRAPPED = 16  # a text in a narrower column is a stack of syllables
 BESIDE_LABEL = 44  # places of a progress bar's line: the bar, how many of how many, both times
 _is_quiet = False
+_language = "en"
 # Terminals obey these characters. Line breaks and tabs stay.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def table(title: str, rows: Sequence[Row], *, decimals: int = 4, by_row: bool = False) -> None:
+def table(title: str, rows: Sequence[Row], *, decimals: int = 4, by_row: bool = False, as_asked: bool = False) -> None:
     """Print rows as a table on stdout; the first row names the columns.
 
     The largest number of a column decides how many decimals it shows; ``by_row``: of a row, each in its own unit.
+    ``as_asked``: heads and texts are somebody's own, of a question in SQL, and are said as they are.
     """
     if not rows:
-        click.echo(f"{title}: no rows")
+        click.echo(said(f"{title}: no rows"))
         return
+    title = said(title)
+    if not as_asked and _language != "en":
+        rows = [{_said_head(name): _said_cell(value) for name, value in row.items()} for row in rows]
     from rich.console import Console
 
     shown = [_decimals(row.values(), decimals) for row in rows] if by_row else None
@@ -44,6 +51,11 @@ def table(title: str, rows: Sequence[Row], *, decimals: int = 4, by_row: bool = 
         _stack(console, title, columns)
         return
     console.print(_drawn(title, columns, {name.translate(_CONTROL) for name in rows[0] if _are_numbers(rows, name)}))
+
+
+def _said_cell(value: Any) -> Any:
+    """Return a cell; one that holds a sentence is said in the language that is spoken, a word is a name."""
+    return said(value) if isinstance(value, str) and " " in value else value
 
 
 def _drawn(title: str, columns: Mapping[str, list[str]], numbers: Collection[str]) -> Any:
@@ -114,12 +126,40 @@ def document(value: object) -> None:
 
 def result(line: str) -> None:
     """Print the summary line of a command on stdout."""
-    click.echo(redacted(line).translate(_CONTROL))
+    click.echo(redacted(said(line)).translate(_CONTROL))
 
 
 def text(piece: str) -> None:
     """Print a piece of a longer text on stdout, as it is."""
     click.echo(piece, nl=False)
+
+
+def speak(language: str) -> None:
+    """Say from now on everything a person reads in ``language``: en or ko."""
+    global _language  # a process has one terminal
+    _language = language
+
+
+def is_korean() -> bool:
+    """Return whether Korean is spoken."""
+    return _language == "ko"
+
+
+def said(line: str) -> str:
+    """Return an English sentence in the language that is spoken."""
+    if _language != "ko":
+        return line
+    from kstock_batch.korean import catalogue  # not for those who read English
+
+    return catalogue.said(line)
+
+
+def _said_head(column: str) -> str:
+    if _language != "ko":
+        return column
+    from kstock_batch.korean import catalogue
+
+    return catalogue.head(column)
 
 
 def be_quiet(quiet: bool) -> None:
@@ -139,8 +179,13 @@ def error(told: Exception) -> None:
     _tell(f"error: {told}")
 
 
+def alert(line: str) -> None:
+    """Print a line on stderr, whoever is quiet."""
+    _tell(line)
+
+
 def _tell(line: str) -> None:
-    click.echo(redacted(line).translate(_CONTROL), err=True)
+    click.echo(redacted(said(line)).translate(_CONTROL), err=True)
 
 
 @contextmanager
@@ -166,11 +211,12 @@ def progress(what: str, total: int) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=_is_quiet or not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+        job = Text(said(what))
+        task = bar.add_task(job.plain, total=total)
 
         def advance(label: str | None = None, steps: int = 1, total: int | None = None) -> None:
-            told = Text(what if label is None else f"{what}: {label}".translate(_CONTROL))
-            told.truncate(max(console.width - BESIDE_LABEL, len(what)), overflow="ellipsis")  # the times stay whole
+            told = job if label is None else Text(f"{job.plain}: {said(label)}".translate(_CONTROL))
+            told.truncate(max(console.width - BESIDE_LABEL, job.cell_len), overflow="ellipsis")  # the times stay whole
             bar.update(task, advance=steps, total=total, description=told.plain)
 
         yield advance

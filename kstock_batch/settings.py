@@ -10,6 +10,7 @@ from pathlib import Path
 from kstock_batch.errors import ConfigError
 
 FILE_NAME = "kstock.toml"
+LANGUAGES = ("en", "ko")
 TARGETS = ("parquet", "sqlite", "postgres")
 SOURCES = ("krx", "pykrx", "fdr", "marcap", "dart", "fred", "yahoo", "bot")
 KRX_SERVICES = (
@@ -62,7 +63,8 @@ class Settings:
     bot_database : the bot's own SQLite file, a source of investor flows and short balances; "" = none
     targets : what else gets each night's publication: any of "parquet", "sqlite", "postgres", which is found by the
         variable KSTOCK_POSTGRES_URI
-    language : what `report` and `summary` are written in: "en", "ko", or "auto" for the locale's
+    language : what is spoken in the terminal, and what `report` and `summary` are written in: "en", "ko", or "auto" for
+        the locale's; JSON, logs and the store stay English
     """
 
     root: Path = Path(".")
@@ -138,7 +140,7 @@ class Settings:
             "device": (self.device in ("cpu", "auto", "cuda", "mps"), "cpu, auto, cuda or mps"),
             "price_basis": (self.price_basis in ("adjusted", "raw"), "adjusted or raw"),
             "targets": (set(self.targets) <= set(TARGETS), f"any of {', '.join(TARGETS)}"),
-            "language": (self.language in ("auto", "en", "ko"), "auto, en or ko"),
+            "language": (self.language in ("auto", *LANGUAGES), "auto, en or ko"),
             "calls_a_night": (self.calls_a_night >= 1, "1 or more"),
             "sources": (set(self.sources) <= set(SOURCES), f"any of {', '.join(SOURCES)}"),
             "seed": (0 <= self.seed < 2**31, "0 … 2147483647, which every library takes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from factories import (
     until,
     write_folder,
 )
+from kstock_batch import console
 from warm_process import WarmProcess
 
+os.environ["LC_ALL"] = "C.UTF-8"  # tests read English, whoever runs them; child processes inherit it
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
 
@@ -38,10 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A KSTOCK_* variable of whoever runs the tests must not change them."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("KSTOCK_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(console, "_language", "en")  # what a command of an earlier test spoke
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from factories import done
 from kstock_batch import console
-from kstock_batch.cli.options import chosen_language
+from kstock_batch.cli.language import chosen_language
 from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
@@ -100,6 +100,8 @@ def test_a_language_nobody_speaks_is_refused(tmp_path, monkeypatch):
     "locale_name, language", [("ko_KR", "ko"), ("Korean_Korea", "ko"), ("de_DE", "en"), (None, "en")]
 )
 def test_auto_is_the_language_of_the_locale_where_we_speak_it(monkeypatch, locale_name, language):
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("locale.getlocale", lambda: (locale_name, "UTF-8"))
     assert chosen_language(Settings()) == language
 
@@ -120,3 +122,20 @@ def test_there_is_no_progress_bar_in_a_pipe(capsys):
     with console.progress("ingest", total=12) as advance:
         advance("prices.parquet", steps=9)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "variables, language",
+    [
+        ({"LANG": "ko_KR.UTF-8"}, "ko"),
+        ({"LC_ALL": "C.UTF-8", "LANG": "ko_KR.UTF-8"}, "en"),
+        ({"LC_MESSAGES": "ko"}, "ko"),
+    ],
+)
+def test_the_locale_is_what_the_variables_name_though_the_machine_lacks_it(monkeypatch, variables, language):
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("locale.getlocale", lambda: (None, None))
+    assert chosen_language(Settings()) == language

@@ -1,6 +1,7 @@
 """What a command must not import: a night of a second or two has no time for libraries it does not use."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -36,6 +37,15 @@ def test_the_members_are_read_without_the_slow_parts_of_scipy():
 def test_the_command_line_starts_without_any_library_of_the_models_the_data_or_the_tables():
     heavy = {"numpy", "polars", "duckdb", "scipy", "lightgbm", "xgboost", "rich"}
     assert not imported_by("import kstock_batch.cli.app") & heavy
+
+
+def test_who_reads_english_does_not_wait_for_the_korean_catalogue():
+    help_shown = "from kstock_batch.cli.app import cli\ncli(['--help'], standalone_mode=False)"
+    told = f"import sys\n{help_shown}\nprint([name for name in sys.modules if 'korean' in name])"
+    for language, names in (("en", "[]"), ("ko", "['kstock_batch.korean'")):
+        environ = {**os.environ, "KSTOCK_LANGUAGE": language}
+        done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environ)
+        assert done.stdout.splitlines()[-1].startswith(names)
 
 
 @pytest.mark.parametrize("name", ["lgbm", "xgb", "lstm"])

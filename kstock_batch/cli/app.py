@@ -6,6 +6,7 @@ import click
 
 from kstock_batch import __version__, console, logs
 from kstock_batch.cli.group import Root
+from kstock_batch.cli.language import chosen_language
 from kstock_batch.errors import ConfigError
 from kstock_batch.settings import Settings
 
@@ -84,6 +85,7 @@ def cli(ctx: click.Context, root: Path, verbose: bool, quiet: bool) -> None:
         raise ConfigError("--verbose and --quiet contradict each other", fix="give one of them")
     logs.configure(verbose=verbose, tell=console.note)
     ctx.obj = Settings.load(root)
+    console.speak(chosen_language(ctx.obj))
 
 
 def _register() -> None:

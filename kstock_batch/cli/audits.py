@@ -106,7 +106,7 @@ def _session_to_audit(con: Any, as_of: date | None) -> date:
 def _show_audits(results: Sequence[Any], day: date, is_alone: bool) -> None:
     if is_alone and results[0].n_offending:
         (only,) = results
-        console.table(f"offending rows of {only.audit} as-of {day}", only.sample)
+        console.table(f"offending rows of {only.audit} as-of {day}", only.sample, as_asked=True)
         more = f", the first {len(only.sample)} shown (--limit)" if only.n_offending > len(only.sample) else ""
         console.result(f"{only.audit} as-of {day}: {only.verdict}, {counted(only.n_offending, 'offending row')}{more}")
         return

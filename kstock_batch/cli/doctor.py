@@ -39,12 +39,12 @@ def doctor(settings: Settings, as_json: bool) -> None:
     )
     for one in examined:
         if one.fix:
-            console.text(f"{one.part}: {one.told}\n  fix: {one.fix}\n")
+            console.result(f"{one.part}: {one.told}\n  fix: {one.fix}")
     console.table("live sources, in the order they are asked", [one.row() for one in found])
     for sentence in (sentence for one in found for sentence in one.advice()):
-        console.text(f"{sentence}\n")
+        console.result(f"{sentence}")
     for dataset, would in unoffered(found).items():
-        console.text(f"nobody that is ready has {dataset}; {would}\n")
+        console.result(f"nobody that is ready has {dataset}; {would}")
     n_problems, n_notes = (sum(one.state == state for one in examined) for state in ("problem", "note"))
     n_ready = sum(one.state == "ready" for one in found)
     console.result(

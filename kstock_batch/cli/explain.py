@@ -97,9 +97,9 @@ def _show_history(told: "History") -> None:
     first, last = told.past[0].as_of, told.past[-1].as_of
     for start in range(0, len(told.past), N_HISTORY):  # a strip is as long as a line
         some = told.past[start : start + N_HISTORY]
-        console.text(f"probability  {strip([one.probability for one in some])}\n")
-        console.text(f"came true    {''.join(CAME_TRUE[one.rose] for one in some)}\n")
-    console.text(f"{first} … {last}; + rose, · did not, ? not known yet: {told.sentence}\n\n")
+        console.result(f"probability  {strip([one.probability for one in some])}")
+        console.result(f"came true    {''.join(CAME_TRUE[one.rose] for one in some)}")
+    console.result(f"{first} … {last}; + rose, · did not, ? not known yet: {told.sentence}\n")
 
 
 def strip(shares: Sequence[float]) -> str:

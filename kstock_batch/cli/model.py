@@ -154,7 +154,8 @@ def prune_models(settings: Settings, keep: int, dry_run: bool, as_json: bool) ->
         return
     for name in gone:
         console.text(f"{name}\n")
-    console.result(f"{'would delete' if dry_run else 'deleted'} {counted(len(gone), 'version')} in {settings.models}")
+    told = f"{counted(len(gone), 'version')} in {settings.models}"
+    console.result(f"would delete {told}" if dry_run else f"deleted {told}")
 
 
 @models.command("compare")

@@ -1,6 +1,5 @@
-"""What several commands share: dates as arguments, JSON as an answer, where jobs run, the clock and the language."""
+"""What several commands share: dates as arguments, JSON as an answer, where jobs run, the clock."""
 
-import locale
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -8,7 +7,6 @@ from typing import Any, TypeVar
 import click
 
 from kstock_batch.market.sessions import KST_OFFSET
-from kstock_batch.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,10 +79,3 @@ SEOUL_INSTANT = SeoulInstant()
 def utc_now() -> datetime:
     """Return the clock, once, at the border: everything below is told the time."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def chosen_language(settings: Settings) -> str:
-    """Return the language of the settings, or that of the locale if we speak it: en or ko."""
-    if settings.language != "auto":
-        return settings.language
-    return "ko" if (locale.getlocale()[0] or "").startswith(("ko", "Korean")) else "en"

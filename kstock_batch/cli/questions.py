@@ -122,7 +122,7 @@ def sql(
         if out:
             write_answer(answer, form, out)
         elif form == "table":
-            console.table("answer", list(answer.rows()))
+            console.table("answer", list(answer.rows()), as_asked=True)
         else:
             for piece in TEXTS[form](answer):
                 console.text(piece)

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from kstock_batch import console
-from kstock_batch.cli.options import SESSION_DATE, as_json, chosen_language, utc_now
+from kstock_batch.cli.language import chosen_language
+from kstock_batch.cli.options import SESSION_DATE, as_json, utc_now
 from kstock_batch.settings import Settings
 
 

@@ -5,7 +5,8 @@ import click
 from kstock_batch import console
 from kstock_batch.cli.completion import runs as known_runs
 from kstock_batch.cli.group import Group
-from kstock_batch.cli.options import as_json, chosen_language, utc_now
+from kstock_batch.cli.language import chosen_language
+from kstock_batch.cli.options import as_json, utc_now
 from kstock_batch.errors import DataNotReady
 from kstock_batch.settings import Settings
 

@@ -33,7 +33,11 @@ def summary(settings: Settings, *, now: datetime, n: int, language: str) -> str:
     reader = PredictionReader(settings.published, max_age_sessions=None, clock=lambda: now)
     session = reader.top(100_000)
     facts = status_rows(settings, now=now)
-    lines = [*_head(facts, session, words), *(_pick(one) for one in session[:n]), *_alerts(facts["alerts"], words)]
+    lines = [
+        *_head(facts, session, words),
+        *(_pick(one) for one in session[:n]),
+        *_alerts(facts["alerts"], words, language),
+    ]
     return "\n".join(line if line.startswith("!") else line[:LINE] for line in lines)  # an alert is told whole
 
 
@@ -53,8 +57,13 @@ def _pick(one: Prediction) -> str:
     return f"{one.rank}. {one.ticker} {one.name or ''} {100 * one.probability:.1f}% x{one.lift:.2f} {one.label}"
 
 
-def _alerts(standing: Sequence[Any], words: Mapping[str, str]) -> list[str]:
-    return [words["alert"].format(sentence=alert.sentence) for alert in standing] or [words["well"]]
+def _alerts(standing: Sequence[Any], words: Mapping[str, str], language: str) -> list[str]:
+    told = [alert.sentence for alert in standing]
+    if language == "ko":
+        from kstock_batch.korean.catalogue import said  # not for those who read English
+
+        told = [said(sentence) for sentence in told]
+    return [words["alert"].format(sentence=sentence) for sentence in told] or [words["well"]]
 
 
 def fit_for_telegram(text: str) -> str:

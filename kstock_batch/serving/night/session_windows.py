@@ -40,7 +40,7 @@ class SessionWindows:
         return cls.of_each(frame, [as_of])[as_of]
 
     @classmethod
-    def of_each(cls, frame: pl.DataFrame, days: Sequence[date]) -> "dict[date, SessionWindows]":
+    def of_each(cls, frame: pl.DataFrame, days: Sequence[date]) -> dict[date, "SessionWindows"]:
         """Return those of each of the sessions ``days``, ascending, that has any; raise if none has.
 
         The same to the bit as of the rows of one session and its past alone.

@@ -1,0 +1,1 @@
+"""What the program says, in Korean: one catalogue, looked up by the English sentence where it is printed."""
