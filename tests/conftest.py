@@ -26,6 +26,8 @@ from kstock_batch import console
 from warm_process import WarmProcess
 
 os.environ["LC_ALL"] = "C.UTF-8"  # tests read English, whoever runs them; child processes inherit it
+# Two workers share two cores: a thread that waits for the others of its loop lets go of its core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 REAL_PANEL = Path(__file__).parents[2] / "shared" / "krx"
 
 
