@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:.*:Fu
 def two_nodes(monkeypatch):
     """A cluster whose head does no jobs and whose two nodes do one at a time."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray._private.utils import get_ray_address_file
     from ray.cluster_utils import Cluster
 
+    # Ray writes there whatever folder a cluster is given, and makes it only where it is not given one.
+    Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="ks-")  # short: sockets lie in it
     given = {"include_dashboard": False, "object_store_memory": 80 * 1024**2, "temp_dir": folder}
     quick = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
